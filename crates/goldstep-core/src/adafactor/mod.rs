@@ -1,0 +1,12 @@
+//! Adafactor's arguments, the scalars of its step, its state and its Keras configuration.
+
+mod arguments;
+mod keras_config;
+mod scalars;
+mod state;
+
+pub use arguments::{
+    AdafactorArguments, AdafactorArgumentsBuilder, EmaArguments, GradientClipping,
+};
+pub use scalars::{AdafactorScalars, EmaScalars};
+pub use state::{AdafactorState, SecondMoment, VariableState};
