@@ -1,17 +1,52 @@
 //! The commands of Goldstep's repository: `cargo xtask` lists them.
+//!
+//! One file per command; each is a `clap::Args` with a `run`.
 
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
-use anyhow::Result;
-use clap::{CommandFactory, Parser};
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// All agree.
+const AGREED: u8 = 0;
+/// The harness, an adapter or the set-up failed. 1 is a mismatch, 3 are goldens that drifted.
+const FAILED: u8 = 2;
 
 /// Goldstep proves optimizers step by step against the gold standard.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", version)]
-struct Cli {}
+#[command(name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
 
-fn main() -> Result<()> {
-    let _cli = Cli::parse();
-    println!("{}", Cli::command().render_long_help());
-    Ok(())
+#[derive(Debug, Subcommand)]
+enum Command {
+    Tidy(tidy::Tidy),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
+        None => {
+            println!("{}", Cli::command().render_help());
+            Ok(AGREED)
+        }
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The folder of the workspace's manifest.
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
