@@ -94,6 +94,11 @@ pub enum StateField {
     Ema,
 }
 
+impl StateField {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::R, Self::C, Self::V, Self::Ema];
+}
+
 /// What `build` constructs.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildRequest<'a> {

@@ -7,6 +7,7 @@
 //! Numbers of every element type are held as float64 here, in which each of them is exact.
 
 mod implementation;
+pub mod protocol;
 
 pub use implementation::{
     BuildRequest, Capabilities, Description, Failure, GradientValues, Implementation, StateField,

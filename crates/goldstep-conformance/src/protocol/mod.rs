@@ -1,0 +1,25 @@
+//! The adapter protocol `goldstep-adapter/1`: one JSON object a line on stdin and stdout.
+//!
+//! [`serve`] is the adapter's side: a Rust program hands it an
+//! [`Implementation`](crate::Implementation) and is an adapter.
+//!
+//! Every message but `start` and `stop` carries `seq`, which the answer echoes. Tensors are flat
+//! lists of numbers, or base64 of their little-endian bytes where the adapter announced that.
+
+mod description;
+mod item;
+mod request;
+mod serve;
+mod write;
+
+pub use serve::{ServeError, serve};
+
+/// The version of the protocol, as `start` names it.
+pub const VERSION: u64 = 1;
+
+/// The longest line that either side accepts: 64 MiB.
+pub const LINE_LIMIT: usize = 64 << 20;
+
+/// The intermediates that the protocol knows.
+pub const INTERMEDIATES: [&str; 5] =
+    ["clipped_gradient", "parameter_rms", "alpha", "update", "update_rms"];
