@@ -30,7 +30,7 @@ mod values;
 
 pub use adafactor::{
     AdafactorArguments, AdafactorArgumentsBuilder, AdafactorScalars, AdafactorState, EmaArguments,
-    EmaScalars, GradientClipping, SecondMoment, VariableState,
+    EmaScalars, GradientClipping, SecondMoment, SecondMomentUnderflow, VariableState,
 };
 pub use dtype::{DType, Element};
 pub use error::{Error, Stage};

@@ -37,6 +37,12 @@ pub trait HostOptimizer<T: Element>: Sized {
     /// Lists that differ from the planned ones, or no step so far.
     fn finalize_variable_values(&mut self, parameters: &mut [&mut [T]]) -> Result<(), Error>;
 
+    /// The arguments, with the learning rate that was assigned last.
+    fn arguments(&self) -> &AdafactorArguments;
+
+    /// The planned parameters, in the order of every call.
+    fn parameters(&self) -> &ParameterList;
+
     /// Steps done.
     fn iterations(&self) -> u64;
 

@@ -3,7 +3,7 @@
 use goldstep_core::{
     AdafactorArguments, AdafactorScalars, AdafactorState, Constraint, Element, Error, Gradient,
     HostOptimizer, Intermediates, Layout, LearningRate, ObservableOptimizer, Parameter,
-    ParameterList, SecondMoment, StepReport, Values, VariableState,
+    ParameterList, SecondMoment, SecondMomentUnderflow, StepReport, Values, VariableState,
 };
 
 use crate::clipping::clip;
@@ -14,7 +14,6 @@ use crate::real::Real;
 pub struct Adafactor<T> {
     arguments: AdafactorArguments,
     parameters: ParameterList,
-    learning_rate: LearningRate,
     iterations: u64,
     states: Vec<ParameterState<T>>,
 }
@@ -56,7 +55,7 @@ impl<T: Element> Adafactor<T> {
         self.parameters.check_step(parameters.iter().map(|values| values.len()), gradients)?;
         self.start_averages(parameters);
 
-        let lr = self.learning_rate.at(self.iterations);
+        let lr = self.arguments.learning_rate().at(self.iterations);
         let s = AdafactorScalars::of::<T>(&self.arguments, lr, self.iterations); //            A1
         let clipped = clip(gradients, s.clipping); //                                          A2
         let scalar = Real::<T>::round;
@@ -105,7 +104,10 @@ impl<T: Element> Adafactor<T> {
             state.updated = true;
             let v = state.second_moment(parameter); //                                         A12
 
-            let u: Vec<_> = g.iter().zip(&v).map(|(g, v)| *g * v.rsqrt()).collect(); //        A13
+            let mut u: Vec<_> = g.iter().zip(&v).map(|(g, v)| *g * v.rsqrt()).collect(); //    A13
+            if self.arguments.second_moment_underflow() == SecondMomentUnderflow::Finite {
+                state.replace_underflow(parameter, &g, &v, &mut u);
+            }
             let update_rms = Real::rms(&u); //                                                 A14
             let divisor = scalar(1.0).max(update_rms / scalar(s.clip_threshold)); //           A15
             for (x, u) in x.iter_mut().zip(&u) {
@@ -179,6 +181,37 @@ impl<T: Element> ParameterState<T> {
         }
         v
     }
+
+    /// Where `v` is 0, forms `u` from the factors; 0 where there is no factor to form it from.
+    fn replace_underflow(
+        &self,
+        parameter: &Parameter,
+        g: &[Real<T>],
+        v: &[Real<T>],
+        u: &mut [Real<T>],
+    ) {
+        let zero = Real::default();
+        let Layout::Factored { batches, rows, columns } = parameter.layout() else {
+            for (u, _) in u.iter_mut().zip(v).filter(|(_, v)| **v == zero) {
+                *u = zero;
+            }
+            return;
+        };
+        for b in 0..batches {
+            let r = &self.row_factor[b * rows..(b + 1) * rows];
+            let c = &self.column_factor[b * columns..(b + 1) * columns];
+            let root = Real::mean(r.iter().copied(), rows).sqrt();
+            for (i, r) in r.iter().enumerate() {
+                for (j, c) in c.iter().enumerate() {
+                    let at = (b * rows + i) * columns + j;
+                    if v[at] == zero {
+                        let kept = *r != zero && *c != zero;
+                        u[at] = if kept { g[at] * r.rsqrt() * (root * c.rsqrt()) } else { zero };
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<T: Element> HostOptimizer<T> for Adafactor<T> {
@@ -186,7 +219,6 @@ impl<T: Element> HostOptimizer<T> for Adafactor<T> {
         Ok(Self {
             arguments: arguments.clone(),
             parameters: parameters.clone(),
-            learning_rate: arguments.learning_rate().clone(),
             iterations: 0,
             states: parameters.iter().map(ParameterState::new).collect(),
         })
@@ -216,12 +248,20 @@ impl<T: Element> HostOptimizer<T> for Adafactor<T> {
         Ok(())
     }
 
+    fn arguments(&self) -> &AdafactorArguments {
+        &self.arguments
+    }
+
+    fn parameters(&self) -> &ParameterList {
+        &self.parameters
+    }
+
     fn iterations(&self) -> u64 {
         self.iterations
     }
 
     fn set_learning_rate(&mut self, learning_rate: LearningRate) -> Result<(), Error> {
-        self.learning_rate.assign(learning_rate)
+        self.arguments.assign_learning_rate(learning_rate)
     }
 
     fn state(&self) -> AdafactorState {

@@ -22,6 +22,29 @@ pub struct AdafactorArguments {
     pub(super) ema_overwrite_frequency: Option<u64>,
     pub(super) jit_compile: bool,
     pub(super) name: String,
+    pub(super) second_moment_underflow: SecondMomentUnderflow,
+}
+
+/// What becomes of an element whose second moment is rounded to zero.
+///
+/// From rank 2 the second moment is rebuilt as `v = r/mean(r) ⊗ c`. A row and a column of one
+/// matrix that never had a gradient both hold ε₁, and where they cross `v` is about `ε₁²/mean(r)`:
+/// with Keras's ε₁ of 1e-30 that is 0 in every type but float64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SecondMomentUnderflow {
+    /// As tf.keras: `g · rsqrt(0)` is NaN or infinite, the update's RMS becomes NaN, and with it the
+    /// whole parameter, for good.
+    #[default]
+    MatchKeras,
+    /// The finite result of the exact algebra: where `v` is 0, the update is formed from the factors,
+    /// `(g · rsqrt(r)) · (√mean(r) · rsqrt(c))`, which is 0 for a gradient of 0. An element whose
+    /// factors (below rank 2: whose `v`) are themselves 0, as with an ε₁ of 0, does not move.
+    ///
+    /// All other elements have the same bits as with [`MatchKeras`](Self::MatchKeras), so that the
+    /// choice changes nothing but results that would be NaN. NaN or infinite gradients, and
+    /// gradients whose squares overflow, still show as they do in Keras.
+    Finite,
 }
 
 /// How gradients are clipped before anything else happens to them.
@@ -64,6 +87,7 @@ impl Default for AdafactorArguments {
             ema_overwrite_frequency: None,
             jit_compile: true,
             name: "Adafactor".to_owned(),
+            second_moment_underflow: SecondMomentUnderflow::MatchKeras,
         }
     }
 }
@@ -163,6 +187,20 @@ impl AdafactorArguments {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What becomes of an element whose second moment is rounded to zero. Not a Keras argument.
+    #[must_use]
+    pub const fn second_moment_underflow(&self) -> SecondMomentUnderflow {
+        self.second_moment_underflow
+    }
+
+    /// Assigns the learning rate of the next steps, as `optimizer.learning_rate = …` in Keras.
+    ///
+    /// # Errors
+    /// As [`LearningRate::assign`]; nothing is changed then.
+    pub fn assign_learning_rate(&mut self, learning_rate: LearningRate) -> Result<(), Error> {
+        self.learning_rate.assign(learning_rate)
     }
 
     /// The one clipping that applies: `clipnorm`, else `global_clipnorm`, else `clipvalue`.
@@ -317,6 +355,12 @@ impl AdafactorArgumentsBuilder {
     /// A label. Default `Adafactor`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.arguments.name = name.into();
+        self
+    }
+
+    /// What becomes of an element whose second moment is rounded to zero. Default: NaN, as in Keras.
+    pub const fn second_moment_underflow(mut self, choice: SecondMomentUnderflow) -> Self {
+        self.arguments.second_moment_underflow = choice;
         self
     }
 

@@ -7,6 +7,7 @@ mod state;
 
 pub use arguments::{
     AdafactorArguments, AdafactorArgumentsBuilder, EmaArguments, GradientClipping,
+    SecondMomentUnderflow,
 };
 pub use scalars::{AdafactorScalars, EmaScalars};
 pub use state::{AdafactorState, SecondMoment, VariableState};
