@@ -3,6 +3,8 @@
 //! The expectation is computed: in float64 the second moment of a dead element is not rounded to
 //! zero, so that Keras's own formula gives the exact algebra's result there.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use goldstep_core::{
     AdafactorArguments, Element, Gradient, HostOptimizer, Parameter, ParameterList,
     SecondMomentUnderflow,
