@@ -2,19 +2,25 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{AdafactorArguments, Error, LearningRate, Schedule};
+use crate::{AdafactorArguments, Error, LearningRate, Schedule, SecondMomentUnderflow};
 
 impl AdafactorArguments {
     /// Arguments from the JSON of Keras's `get_config()` or of a constructor call: absent means
     /// Keras's default. Non-finite numbers are the strings `NaN`, `Infinity`, `-Infinity`.
     ///
-    /// `lr` and `is_legacy_optimizer` are accepted and ignored, as in Keras.
+    /// `lr` and `is_legacy_optimizer` are accepted and ignored, as in Keras. So is what later
+    /// versions add where it says nothing (`null`), and the object of
+    /// `tf.keras.optimizers.serialize` around a configuration. `second_moment_underflow`, which
+    /// Keras does not have, is `match_keras` or `finite`.
     ///
     /// # Errors
     /// An argument that does not exist, one of the wrong JSON type, an unknown schedule or a
     /// schedule with a missing field, and everything that
     /// [`build`](crate::AdafactorArgumentsBuilder::build) refuses.
     pub fn from_keras_config(config: &Map<String, Value>) -> Result<Self, Error> {
+        if let Some(inner) = serialized(config)? {
+            return Self::from_keras_config(inner);
+        }
         let mut builder = Self::builder();
         let arguments = &mut builder.arguments;
         for (name, value) in config {
@@ -38,7 +44,10 @@ impl AdafactorArguments {
                     text.ok_or_else(|| wrong_type(name, "a string", value))?
                         .clone_into(&mut arguments.name);
                 }
+                "second_moment_underflow" => arguments.second_moment_underflow = underflow(value)?,
                 "lr" | "is_legacy_optimizer" => {}
+                // Keras 3 writes these.
+                "loss_scale_factor" | "gradient_accumulation_steps" if value.is_null() => {}
                 "decay" | "gradient_aggregator" | "gradient_transformers" => {
                     return Err(Error::DeprecatedArgument { name: name.clone() });
                 }
@@ -52,7 +61,9 @@ impl AdafactorArguments {
             arguments.ema_overwrite_frequency = overwrite_frequency(config)?;
         } else {
             // Kept where they make sense, so that a configuration comes back as it was.
-            if let Some(momentum) = config.get("ema_momentum").and_then(Value::as_f64) {
+            if let Some(Ok(momentum)) =
+                config.get("ema_momentum").map(|v| number("ema_momentum", v))
+            {
                 arguments.ema_momentum = momentum;
             }
             arguments.ema_overwrite_frequency = overwrite_frequency(config).unwrap_or(None);
@@ -60,34 +71,43 @@ impl AdafactorArguments {
         builder.build()
     }
 
-    /// The object that Keras's `get_config()` gives for these arguments, in its order.
+    /// The object that Keras's `get_config()` gives for these arguments, in its order. Non-finite
+    /// numbers are strings, as JSON has none.
+    ///
+    /// [`SecondMomentUnderflow::Finite`] comes last as `second_moment_underflow`, an argument that
+    /// Keras refuses: it has nothing that gives these results.
     ///
     /// # Errors
     /// A schedule of the user's own, which has no Keras class.
     pub fn to_keras_config(&self) -> Result<Map<String, Value>, Error> {
         let learning_rate = match self.learning_rate() {
-            LearningRate::Constant(value) => json!(value),
+            LearningRate::Constant(value) => float(*value),
             LearningRate::Schedule(schedule) => schedule.to_keras_config()?,
         };
         let entries = [
             ("name", json!(self.name())),
-            ("weight_decay", json!(self.weight_decay())),
-            ("clipnorm", json!(self.clipnorm())),
-            ("global_clipnorm", json!(self.global_clipnorm())),
-            ("clipvalue", json!(self.clipvalue())),
+            ("weight_decay", optional_float(self.weight_decay())),
+            ("clipnorm", optional_float(self.clipnorm())),
+            ("global_clipnorm", optional_float(self.global_clipnorm())),
+            ("clipvalue", optional_float(self.clipvalue())),
             ("use_ema", json!(self.use_ema())),
-            ("ema_momentum", json!(self.ema_momentum())),
+            ("ema_momentum", float(self.ema_momentum())),
             ("ema_overwrite_frequency", json!(self.ema_overwrite_frequency())),
             ("jit_compile", json!(self.jit_compile())),
             ("is_legacy_optimizer", json!(false)),
             ("learning_rate", learning_rate),
-            ("beta_2_decay", json!(self.beta_2_decay())),
-            ("epsilon_1", json!(self.epsilon_1())),
-            ("epsilon_2", json!(self.epsilon_2())),
+            ("beta_2_decay", float(self.beta_2_decay())),
+            ("epsilon_1", float(self.epsilon_1())),
+            ("epsilon_2", float(self.epsilon_2())),
             ("clip_threshold", float(self.clip_threshold())),
             ("relative_step", json!(self.relative_step())),
         ];
-        Ok(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        let underflow = match self.second_moment_underflow() {
+            SecondMomentUnderflow::MatchKeras => None,
+            SecondMomentUnderflow::Finite => Some(("second_moment_underflow", json!("finite"))),
+        };
+        let entries = entries.into_iter().chain(underflow);
+        Ok(entries.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 
@@ -137,11 +157,12 @@ impl Schedule {
                 decay_rate,
                 staircase,
             } => json!({
-                "initial_learning_rate": initial_learning_rate, "decay_steps": decay_steps,
-                "decay_rate": decay_rate, "staircase": staircase, "name": null,
+                "initial_learning_rate": float(*initial_learning_rate),
+                "decay_steps": float(*decay_steps), "decay_rate": float(*decay_rate),
+                "staircase": staircase, "name": null,
             }),
             Self::PiecewiseConstantDecay { boundaries, values } => {
-                json!({"boundaries": boundaries, "values": values, "name": null})
+                json!({"boundaries": floats(boundaries), "values": floats(values), "name": null})
             }
             Self::PolynomialDecay {
                 initial_learning_rate,
@@ -150,13 +171,14 @@ impl Schedule {
                 power,
                 cycle,
             } => json!({
-                "initial_learning_rate": initial_learning_rate, "decay_steps": decay_steps,
-                "end_learning_rate": end_learning_rate, "power": power, "cycle": cycle,
-                "name": null,
+                "initial_learning_rate": float(*initial_learning_rate),
+                "decay_steps": float(*decay_steps),
+                "end_learning_rate": float(*end_learning_rate), "power": float(*power),
+                "cycle": cycle, "name": null,
             }),
             Self::CosineDecay { initial_learning_rate, decay_steps, alpha } => json!({
-                "initial_learning_rate": initial_learning_rate, "decay_steps": decay_steps,
-                "alpha": alpha, "name": null,
+                "initial_learning_rate": float(*initial_learning_rate),
+                "decay_steps": float(*decay_steps), "alpha": float(*alpha), "name": null,
             }),
             Self::CosineDecayRestarts {
                 initial_learning_rate,
@@ -165,9 +187,9 @@ impl Schedule {
                 m_mul,
                 alpha,
             } => json!({
-                "initial_learning_rate": initial_learning_rate,
-                "first_decay_steps": first_decay_steps, "t_mul": t_mul, "m_mul": m_mul,
-                "alpha": alpha, "name": null,
+                "initial_learning_rate": float(*initial_learning_rate),
+                "first_decay_steps": float(*first_decay_steps), "t_mul": float(*t_mul),
+                "m_mul": float(*m_mul), "alpha": float(*alpha), "name": null,
             }),
             Self::Custom(_) => {
                 return Err(Error::UnknownSchedule { class_name: "Custom".to_owned() });
@@ -231,7 +253,15 @@ impl Fields<'_> {
     /// Refuses fields that the schedule does not serialise itself.
     fn check_names(&self, schedule: &Schedule) -> Result<(), Error> {
         let own = schedule.to_keras_config()?;
-        let known = |name: &&String| own["config"].get(name.as_str()).is_some();
+        // 2.15 writes the warm-up that 2.12 does not have even where there is none.
+        let unused = |name: &str| {
+            let value = self.config.get(name).unwrap_or(&Value::Null);
+            matches!(schedule, Schedule::CosineDecay { .. })
+                && ((name == "warmup_target" && value.is_null())
+                    || (name == "warmup_steps" && value.as_u64() == Some(0)))
+        };
+        let known =
+            |name: &&String| own["config"].get(name.as_str()).is_some() || unused(name.as_str());
         match self.config.keys().find(|name| !known(name)) {
             Some(name) => Err(self.error("must have known fields only", name)),
             None => Ok(()),
@@ -290,6 +320,36 @@ fn learning_rate(value: &Value) -> Result<LearningRate, Error> {
     }
 }
 
+/// The configuration inside the object that `tf.keras.optimizers.serialize` makes around it.
+fn serialized(config: &Map<String, Value>) -> Result<Option<&Map<String, Value>>, Error> {
+    const KEYS: [&str; 4] = ["class_name", "config", "module", "registered_name"];
+    let (Some(class_name), Some(Value::Object(inner))) =
+        (config.get("class_name"), config.get("config"))
+    else {
+        return Ok(None);
+    };
+    if let Some(name) = config.keys().find(|name| !KEYS.contains(&name.as_str())) {
+        return Err(Error::UnknownArgument { name: name.clone() });
+    }
+    match class_name.as_str() {
+        Some("Adafactor" | "Custom>Adafactor") => {}
+        _ => return Err(wrong_type("class_name", "Adafactor", class_name)),
+    }
+    match inner.get("class_name") {
+        // One layer only, so that no input can recurse deeply.
+        Some(_) => Err(Error::UnknownArgument { name: "class_name".to_owned() }),
+        None => Ok(Some(inner)),
+    }
+}
+
+fn underflow(value: &Value) -> Result<SecondMomentUnderflow, Error> {
+    match value.as_str() {
+        Some("match_keras") => Ok(SecondMomentUnderflow::MatchKeras),
+        Some("finite") => Ok(SecondMomentUnderflow::Finite),
+        _ => Err(wrong_type("second_moment_underflow", "match_keras or finite", value)),
+    }
+}
+
 fn overwrite_frequency(config: &Map<String, Value>) -> Result<Option<u64>, Error> {
     match config.get("ema_overwrite_frequency") {
         None | Some(Value::Null) => Ok(None),
@@ -325,7 +385,21 @@ fn flag(name: &str, value: &Value) -> Result<bool, Error> {
 
 /// A number as JSON, the non-finite ones as strings.
 fn float(value: f64) -> Value {
-    if value.is_finite() { json!(value) } else { json!("Infinity") }
+    if value.is_finite() {
+        json!(value)
+    } else if value.is_nan() {
+        json!("NaN")
+    } else {
+        json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
+    }
+}
+
+fn optional_float(value: Option<f64>) -> Value {
+    value.map_or(Value::Null, float)
+}
+
+fn floats(values: &[f64]) -> Vec<Value> {
+    values.iter().copied().map(float).collect()
 }
 
 fn none(name: &'static str) -> Error {

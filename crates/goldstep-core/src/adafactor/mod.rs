@@ -3,6 +3,8 @@
 mod arguments;
 mod keras_config;
 mod scalars;
+#[cfg(feature = "serde")]
+mod serde;
 mod state;
 
 pub use arguments::{
