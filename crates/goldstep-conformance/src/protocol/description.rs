@@ -72,7 +72,10 @@ impl StartAnswer {
     }
 
     /// The description, and whether tensors may be base64.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the harness's side reads answers"))]
+    #[cfg_attr(
+        not(any(unix, test)),
+        expect(dead_code, reason = "only the harness's side reads answers")
+    )]
     pub(super) fn into_description(self) -> Result<(Description, bool), String> {
         let Self { implementation: who, capabilities: can } = self;
         let dtype = |name: &String| {

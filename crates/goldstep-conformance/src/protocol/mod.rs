@@ -1,17 +1,30 @@
 //! The adapter protocol `goldstep-adapter/1`: one JSON object a line on stdin and stdout.
 //!
 //! [`serve`] is the adapter's side: a Rust program hands it an
-//! [`Implementation`](crate::Implementation) and is an adapter.
+//! [`Implementation`](crate::Implementation) and is an adapter. [`AdapterCommand`] and [`Adapter`]
+//! are the harness's side, on Unix: a program in any language becomes an `Implementation`.
 //!
 //! Every message but `start` and `stop` carries `seq`, which the answer echoes. Tensors are flat
 //! lists of numbers, or base64 of their little-endian bytes where the adapter announced that.
 
+#[cfg(unix)]
+mod adapter;
+#[cfg(unix)]
+mod answer;
+#[cfg(unix)]
+mod command;
 mod description;
 mod item;
+#[cfg(unix)]
+mod process;
 mod request;
 mod serve;
 mod write;
 
+#[cfg(unix)]
+pub use adapter::{Adapter, Incidents};
+#[cfg(unix)]
+pub use command::{AdapterCommand, CommandLineError, Limits};
 pub use serve::{ServeError, serve};
 
 /// The version of the protocol, as `start` names it.

@@ -6,6 +6,8 @@ use goldstep_core::{DType, Element};
 use half::{bf16, f16};
 use serde::Serialize;
 
+use crate::GradientValues;
+
 /// How tensors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -117,5 +119,25 @@ fn little_endian(dtype: DType, values: &[f64]) -> Vec<u8> {
             values.flat_map(|value| bf16::round_from(*value).to_le_bytes()).collect()
         }
         DType::Float16 => values.flat_map(|value| f16::round_from(*value).to_le_bytes()).collect(),
+    }
+}
+
+/// Appends a gradient, or null.
+pub(super) fn gradient(
+    line: &mut Vec<u8>,
+    dtype: DType,
+    form: Form,
+    gradient: Option<&GradientValues>,
+) {
+    match gradient {
+        None => raw(line, "null"),
+        Some(GradientValues::Dense(values)) => tensor(line, dtype, form, values),
+        Some(GradientValues::Sparse { indices, values }) => {
+            raw(line, "{\"indices\":");
+            json(line, indices);
+            key(line, "values");
+            tensor(line, dtype, form, values);
+            line.push(b'}');
+        }
     }
 }

@@ -1,0 +1,157 @@
+//! How an adapter is started, and how much it may take.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::LINE_LIMIT;
+
+/// A program that speaks the adapter protocol, its arguments and its limits.
+///
+/// Cloned and given to several threads, each with [`Adapter::start`](super::Adapter::start), it
+/// makes an adapter process for each of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterCommand {
+    program: OsString,
+    arguments: Vec<OsString>,
+    limits: Limits,
+}
+
+/// What an adapter may take before its answer counts as none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Time for the answer to `start`; longer, since interpreters and libraries load in it.
+    pub start: Duration,
+    /// Time for each other answer.
+    pub answer: Duration,
+    /// Bytes of a line; no more than that is ever buffered.
+    pub line_bytes: usize,
+    /// Bytes of standard error that are kept, the last ones.
+    pub stderr_bytes: usize,
+    /// Crashes, time-outs and protocol faults in a row after which it is not started again.
+    pub failures_in_a_row: u32,
+    /// The same over the whole run.
+    pub failures: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(60),
+            answer: Duration::from_secs(10),
+            line_bytes: LINE_LIMIT,
+            stderr_bytes: 16 << 10,
+            failures_in_a_row: 8,
+            failures: 64,
+        }
+    }
+}
+
+/// A command line that cannot be split into a program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CommandLineError {
+    /// Nothing but white space.
+    #[error("adapter command must name a program, got an empty line")]
+    Empty,
+    /// A quotation mark without its partner.
+    #[error("adapter command must close its quotation marks, got {line}")]
+    Quote {
+        /// The line.
+        line: String,
+    },
+}
+
+impl AdapterCommand {
+    /// A program that is looked up as the system does.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let program = program.as_ref().to_owned();
+        Self { program, arguments: Vec::new(), limits: Limits::default() }
+    }
+
+    /// The same with one argument more.
+    #[must_use]
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What the adapter may take.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Splits a line at white space; single or double quotation marks keep it together. No shell
+    /// is involved, so `$`, `*` and backslashes are ordinary characters.
+    ///
+    /// # Errors
+    /// An empty line, an open quotation mark.
+    pub fn from_line(line: &str) -> Result<Self, CommandLineError> {
+        let mut words: Vec<String> = Vec::new();
+        let mut word: Option<String> = None;
+        let mut quote = None;
+        for character in line.chars() {
+            match quote {
+                Some(mark) if character == mark => quote = None,
+                None if matches!(character, '"' | '\'') => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                None if character.is_whitespace() => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(character),
+            }
+        }
+        if quote.is_some() {
+            return Err(CommandLineError::Quote { line: line.to_owned() });
+        }
+        words.extend(word);
+        let mut words = words.into_iter();
+        let program = words.next().ok_or(CommandLineError::Empty)?;
+        Ok(words.fold(Self::new(program), Self::argument))
+    }
+
+    /// The command with its three streams piped, as the leader of a process group of its own.
+    pub(super) fn to_std(&self) -> Command {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+impl fmt::Display for AdapterCommand {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.program.display())?;
+        self.arguments.iter().try_for_each(|word| write!(formatter, " {}", word.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_without_a_shell() {
+        let command = AdapterCommand::from_line(" python3  'my adapter.py' --x=\"a b\" '' $HOME ");
+        let expected = AdapterCommand::new("python3")
+            .argument("my adapter.py")
+            .argument("--x=a b")
+            .argument("")
+            .argument("$HOME");
+        assert_eq!(command, Ok(expected));
+        assert_eq!(AdapterCommand::from_line("  "), Err(CommandLineError::Empty));
+        let open = AdapterCommand::from_line("a 'b").unwrap_err().to_string();
+        assert_eq!(open, "adapter command must close its quotation marks, got a 'b");
+    }
+}

@@ -1,0 +1,309 @@
+//! A running adapter: its three pipes, waited for together, and its process group.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::command::{AdapterCommand, Limits};
+use crate::Failure;
+
+/// Bytes moved by one system call.
+const CHUNK: usize = 1 << 16;
+
+/// How long an adapter may take to end after `stop`, or to become a zombie after closing its pipes.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Lines of standard error that a failure shows.
+const SHOWN_LINES: usize = 12;
+
+/// A child process and what came from it. Killed with its process group when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    /// Whether its exit status was taken; its group is killed before that, never after.
+    reaped: bool,
+    limits: Limits,
+    /// `None` once the adapter has closed it.
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    stderr: Option<ChildStderr>,
+    /// Bytes of standard output; those before `consumed` belong to lines that were returned.
+    incoming: Vec<u8>,
+    consumed: usize,
+    /// The end of standard error.
+    errors: Vec<u8>,
+    chunk: Box<[u8]>,
+}
+
+/// What can be read. Whether something can be written is found by trying.
+struct Ready {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Process {
+    pub(super) fn spawn(command: &AdapterCommand) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::Crash {
+            status: format!("no process ({command}: {error})"),
+            stderr: String::new(),
+        };
+        let mut child = command.to_std().spawn().map_err(failed)?;
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(failed(io::Error::other("pipes are missing")));
+        };
+        // A write to an adapter that does not read must not block beyond its time.
+        rustix::io::ioctl_fionbio(&stdin, true).map_err(|error| failed(error.into()))?;
+        Ok(Self {
+            child,
+            reaped: false,
+            limits: *command.limits(),
+            stdin: Some(stdin),
+            stdout,
+            stderr,
+            incoming: Vec::new(),
+            consumed: 0,
+            errors: Vec::new(),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
+        })
+    }
+
+    /// The bytes of a line that [`exchange`](Self::exchange) or [`next_line`](Self::next_line)
+    /// returned; valid until the next call of either.
+    pub(super) fn line(&self, line: Range<usize>) -> &[u8] {
+        &self.incoming[line]
+    }
+
+    /// Whether something came that no line accounted for.
+    pub(super) fn has_unread(&mut self) -> bool {
+        if self.consumed == self.incoming.len()
+            && self.wait(false, Instant::now()).is_ok_and(|ready| ready.stdout)
+        {
+            // An end of the stream is found by the next exchange, with its status.
+            let _end = self.receive();
+        }
+        self.consumed < self.incoming.len()
+    }
+
+    /// Writes `outgoing` and waits for the first line of the answer, within `time` for both.
+    pub(super) fn exchange(
+        &mut self,
+        outgoing: &[u8],
+        time: Duration,
+    ) -> Result<Range<usize>, Failure> {
+        self.incoming.drain(..self.consumed);
+        self.consumed = 0;
+        let deadline = Instant::now() + time;
+        let mut written = 0;
+        let mut searched = 0;
+        loop {
+            if let Some(stdin) = self.stdin.as_mut().filter(|_| written < outgoing.len()) {
+                match stdin.write(&outgoing[written..]) {
+                    Ok(bytes) => written += bytes,
+                    Err(error) if is_temporary(&error) => {}
+                    // It may have answered before it closed its end: read on.
+                    Err(_) => self.stdin = None,
+                }
+            }
+            let pending = self.stdin.is_some() && written < outgoing.len();
+            if !pending && let Some(line) = self.take_line(&mut searched) {
+                return Ok(line);
+            }
+            let ready = self.wait(pending, deadline).map_err(|()| self.time_out(time))?;
+            if ready.stderr {
+                self.receive_errors();
+            }
+            if ready.stdout && self.receive()? == 0 {
+                return Err(self.crash());
+            }
+        }
+    }
+
+    /// The line after the one that was returned last, for a message that has been written already.
+    pub(super) fn next_line(&mut self, time: Duration) -> Result<Range<usize>, Failure> {
+        self.exchange(&[], time)
+    }
+
+    /// Marks everything received so far as read.
+    fn take_line(&mut self, searched: &mut usize) -> Option<Range<usize>> {
+        let found = self.incoming[*searched..].iter().position(|byte| *byte == b'\n');
+        match found {
+            Some(length) => {
+                let end = *searched + length;
+                self.consumed = end + 1;
+                Some(0..end)
+            }
+            None => {
+                *searched = self.incoming.len();
+                None
+            }
+        }
+    }
+
+    /// Waits until one of the pipes is ready; an error when the deadline passes before.
+    fn wait(&self, writing: bool, deadline: Instant) -> Result<Ready, ()> {
+        let nothing = Ready { stdout: false, stderr: false };
+        let input = self.stdin.as_ref().filter(|_| writing).map(AsFd::as_fd);
+        let errors = self.stderr.as_ref().map(AsFd::as_fd);
+        let mut fds = vec![PollFd::new(&self.stdout, PollFlags::IN)];
+        fds.extend(errors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(input.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => Err(()),
+            Ok(_) => {
+                let is_ready = |position: usize| !fds[position].revents().is_empty();
+                Ok(Ready { stdout: is_ready(0), stderr: errors.is_some() && is_ready(1) })
+            }
+            Err(_) if left.is_zero() => Err(()),
+            // Interrupted by a signal: the caller looks again.
+            Err(_) => Ok(nothing),
+        }
+    }
+
+    /// Reads once from standard output; 0 at its end.
+    fn receive(&mut self) -> Result<usize, Failure> {
+        let read = match self.stdout.read(&mut self.chunk) {
+            Ok(read) => read,
+            Err(error) if is_temporary(&error) => return Ok(1),
+            Err(_) => 0,
+        };
+        let length = self.incoming.len() - self.consumed;
+        let has_line = || self.chunk[..read].contains(&b'\n');
+        if length + read > self.limits.line_bytes && !has_line() {
+            return Err(self.fault(format!(
+                "a line must have at most {} bytes, got more",
+                self.limits.line_bytes
+            )));
+        }
+        // Doubled, but never far beyond the limit.
+        if self.incoming.capacity() - self.incoming.len() < read {
+            let wanted = (2 * self.incoming.len()).min(self.limits.line_bytes + CHUNK);
+            self.incoming.reserve_exact(wanted.saturating_sub(self.incoming.len()).max(read));
+        }
+        self.incoming.extend_from_slice(&self.chunk[..read]);
+        Ok(read)
+    }
+
+    /// Reads once from standard error and keeps its end.
+    fn receive_errors(&mut self) {
+        let Some(stderr) = &mut self.stderr else { return };
+        match stderr.read(&mut self.chunk) {
+            Ok(0) => self.stderr = None,
+            Ok(read) => {
+                self.errors.extend_from_slice(&self.chunk[..read]);
+                let excess = self.errors.len().saturating_sub(self.limits.stderr_bytes);
+                self.errors.drain(..excess);
+            }
+            Err(error) if is_temporary(&error) => {}
+            Err(_) => self.stderr = None,
+        }
+    }
+
+    /// A protocol fault, with the end of standard error.
+    pub(super) fn fault(&mut self, reason: impl Into<String>) -> Failure {
+        let mut reason = reason.into();
+        let stderr = self.last_errors();
+        if !stderr.is_empty() {
+            reason.push_str("; standard error: ");
+            reason.push_str(&stderr);
+        }
+        Failure::Protocol { reason }
+    }
+
+    fn time_out(&mut self, time: Duration) -> Failure {
+        Failure::TimeOut { seconds: time.as_secs_f64(), stderr: self.last_errors() }
+    }
+
+    /// The stream has ended: how the process did.
+    fn crash(&mut self) -> Failure {
+        let status = if self.has_exited_within(GRACE) {
+            self.kill_group();
+            self.reaped = true;
+            match self.child.wait() {
+                Ok(status) => status.to_string(),
+                Err(error) => format!("an unknown status ({error})"),
+            }
+        } else {
+            "standard output closed while the process ran on".to_owned()
+        };
+        Failure::Crash { status, stderr: self.last_errors() }
+    }
+
+    /// The last lines of standard error, what has not been read yet included.
+    fn last_errors(&mut self) -> String {
+        // Bounded, since a program may write faster than this reads.
+        for _ in 0..64 {
+            let now = Instant::now();
+            if !self.wait(false, now).is_ok_and(|ready| ready.stderr) {
+                break;
+            }
+            self.receive_errors();
+        }
+        let text = String::from_utf8_lossy(&self.errors);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Whether the process ends within `time`. It is not reaped, so that its number, which is also
+    /// that of its group, stays taken.
+    fn has_exited_within(&self, time: Duration) -> bool {
+        let Some(pid) = self.pid() else { return false };
+        let deadline = Instant::now() + time;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let mut pause = Duration::from_micros(50);
+        loop {
+            match waitid(WaitId::Pid(pid), options) {
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                    pause = (2 * pause).min(Duration::from_millis(5));
+                }
+                Ok(Some(_)) => return true,
+                _ => return false,
+            }
+        }
+    }
+
+    fn kill_group(&self) {
+        if let Some(pid) = self.pid() {
+            // An error means that nothing of the group is left.
+            let _gone = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// Asks the adapter to stop and gives it a moment; then drop ends it.
+    pub(super) fn stop(&mut self) {
+        if let Some(mut stdin) = self.stdin.take() {
+            let _closed = stdin.write(b"{\"command\":\"stop\"}\n");
+        }
+        self.has_exited_within(GRACE);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Before the leader is reaped: afterwards its number might belong to something else.
+        if !self.reaped {
+            self.kill_group();
+            let _status = self.child.wait();
+        }
+    }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
