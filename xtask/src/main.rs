@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
+mod migration;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -26,11 +27,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Migration(migration::Migration),
     Tidy(tidy::Tidy),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Some(Command::Migration(command)) => command.run(),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
         None => {
             println!("{}", Cli::command().render_help());
