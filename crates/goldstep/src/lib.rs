@@ -1,0 +1,57 @@
+//! Adafactor for Rust, proven step by step against `tf.keras.optimizers.experimental.Adafactor` of
+//! TensorFlow 2.12.1: Keras's argument names and defaults, Keras's numbers.
+//!
+//! ```
+//! use goldstep::reference::Adafactor;
+//! use goldstep::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
+//!
+//! // The parameters stay yours. Here the loss is (w − 3)², whose gradient is 2 (w − 3).
+//! let mut w = [0.0_f32];
+//! let arguments = AdafactorArguments::builder().learning_rate(0.5).build()?;
+//! let parameters = ParameterList::new(vec![Parameter::new("w", &[1])?])?;
+//! let mut optimizer = Adafactor::build(&arguments, &parameters)?;
+//! # let mut step = || -> Result<(), goldstep::Error> {
+//! let gradient = [2.0 * (w[0] - 3.0)];
+//! optimizer.step(&mut [&mut w], &[Some(Gradient::Dense(&gradient))])?;
+//! # Ok(()) };
+//! # for _ in 0..2000 { step()?; }
+//! # assert!((w[0] - 3.0).abs() < 0.1, "{w:?}");
+//! # Ok::<(), goldstep::Error>(())
+//! ```
+//!
+//! # Backends
+//!
+//! Every backend is constructed from the same [`AdafactorArguments`] and the same [`ParameterList`];
+//! changing the backend changes one path.
+//!
+//! | feature | type | parameters live in |
+//! |---|---|---|
+//! | `reference` | `goldstep::reference::Adafactor<T>` | slices of f32, f64, bf16 or f16; slow, obviously right |
+//!
+//! # Other features
+//!
+//! `serde`: [`AdafactorArguments`] as Keras's configuration in any serde format.
+
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[doc(inline)]
+pub use goldstep_checkpoint::{Checkpoint, CheckpointError};
+#[doc(inline)]
+pub use goldstep_core::{
+    AdafactorArguments, AdafactorArgumentsBuilder, AdafactorScalars, AdafactorState, Constraint,
+    DType, Element, EmaArguments, EmaScalars, Error, Gradient, GradientClipping, HostOptimizer,
+    Intermediates, Layout, LearningRate, LearningRateSchedule, ObservableOptimizer, Parameter,
+    ParameterList, Schedule, SecondMoment, SecondMomentUnderflow, Stage, StepReport, Values,
+    VariableState,
+};
+
+/// The scalar backend: one function that reads like the algorithm, operation by operation as
+/// TensorFlow computes it, in the variable's own type. The oracle of the others; for learning and
+/// testing, not for speed.
+#[cfg(feature = "reference")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reference")))]
+pub mod reference {
+    #[doc(inline)]
+    pub use goldstep_reference::Adafactor;
+}

@@ -1,0 +1,50 @@
+//! Runs the examples. Each checks its own outcome.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// `cargo test` builds the examples beside its tests.
+fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
+    profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+}
+
+fn run(name: &str) {
+    let path = example(name);
+    assert!(path.exists(), "run `cargo test -p goldstep`, which builds the examples as well");
+    let output = Command::new(path).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !output.stdout.is_empty(), "{name}: {errors}");
+}
+
+macro_rules! examples {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                run(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_example_is_here_and_short() {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                assert!([$(stringify!($name)),*].contains(&name.as_str()), "{name} is not run");
+                let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+                assert!(lines < 40, "{name} has {lines} lines");
+            }
+        }
+    };
+}
+
+examples! {
+    evaluate_with_ema,
+    exclude_biases,
+    resume,
+    schedules,
+    train_ndarray,
+}
