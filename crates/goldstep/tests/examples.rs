@@ -1,5 +1,7 @@
 //! Runs the examples. Each checks its own outcome.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
 use std::path::PathBuf;
 use std::process::Command;
 
