@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = Adafactor::build(&arguments, &parameters)?;
 
     let mut loss = f32::INFINITY;
-    for _ in 0..500 {
+    for _ in 0..2000 {
         let error = x.dot(&kernel) + &bias - &y;
         loss = error.mapv(|e| e * e).mean().unwrap_or(0.0);
         let scale = 2.0 / x.nrows() as f32;
