@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
 mod migration;
+mod adapter;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -28,12 +29,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migration(migration::Migration),
+    Adapter(adapter::Adapter),
     Tidy(tidy::Tidy),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Some(Command::Migration(command)) => command.run(),
+        Some(Command::Adapter(command)) => command.run(),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
         None => {
             println!("{}", Cli::command().render_help());

@@ -49,6 +49,22 @@ pub struct Description {
     pub capabilities: Capabilities,
 }
 
+impl Description {
+    /// A description of its parts.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        version: &str,
+        language: &str,
+        source: &str,
+        capabilities: Capabilities,
+    ) -> Self {
+        let [name, version, language, source] =
+            [name, version, language, source].map(str::to_owned);
+        Self { name, version, language, source, capabilities }
+    }
+}
+
 /// What an implementation can do.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "the protocol's fields, fixed by its version")]
@@ -79,6 +95,29 @@ pub struct Capabilities {
     pub intermediates: Vec<String>,
     /// `goldstep`, or the name in `expected_in` that this implementation claims to match.
     pub expectation: String,
+}
+
+impl Capabilities {
+    /// The least that can be judged: float64, a constant learning rate, steps from a given state,
+    /// and nothing shown but the variables. `expectation` as in the field of that name.
+    #[must_use]
+    pub fn minimal(expectation: &str) -> Self {
+        Self {
+            dtypes: vec![DType::Float64],
+            arguments: vec!["learning_rate".to_owned()],
+            schedules: Vec::new(),
+            sparse: false,
+            ema: false,
+            constraints: false,
+            exclude: false,
+            set_learning_rate: false,
+            finalize: false,
+            states: Vec::new(),
+            set_state: true,
+            intermediates: Vec::new(),
+            expectation: expectation.to_owned(),
+        }
+    }
 }
 
 /// A state that an implementation may show.

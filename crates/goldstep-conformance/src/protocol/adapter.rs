@@ -1,6 +1,7 @@
 //! The harness's side: a program in any language as an implementation.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use goldstep_core::{Constraint, DType};
 
@@ -13,6 +14,9 @@ use super::write::{self, Form};
 use super::{INTERMEDIATES, VERSION};
 use crate::{BuildRequest, Description, Failure, Implementation, StateField, StateRequest};
 use crate::{StepRequest, StepResponse, Variable};
+
+/// How long a program may take to end after `stop`.
+const GRACE: Duration = Duration::from_millis(500);
 
 const UNASKED: &str = "a message must be asked for, got one unasked";
 
@@ -116,6 +120,12 @@ impl Adapter {
     #[must_use]
     pub const fn incidents(&self) -> &Incidents {
         &self.incidents
+    }
+
+    /// Tells the program to stop; whether it has ended within `time`. It is killed otherwise.
+    #[must_use]
+    pub fn stop(mut self, time: Duration) -> bool {
+        self.process.take().is_some_and(|mut process| process.stop(time))
     }
 
     fn form(&self) -> Form {
@@ -458,7 +468,7 @@ impl Implementation for Adapter {
 impl Drop for Adapter {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            process.stop();
+            process.stop(GRACE);
             if process.has_unread() {
                 let failure = process.fault(UNASKED);
                 self.incidents.add(format!("{} after a case: {failure}", self.description.name));

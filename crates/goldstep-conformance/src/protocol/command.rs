@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -18,6 +19,40 @@ pub struct AdapterCommand {
     program: OsString,
     arguments: Vec<OsString>,
     limits: Limits,
+    transcript: Option<Transcript>,
+}
+
+/// Every line that went to an adapter and came from it, for whoever wants to look at it.
+#[derive(Debug, Clone, Default)]
+pub struct Transcript(Arc<Mutex<Vec<Line>>>);
+
+/// A line of a transcript, without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Whether the adapter wrote it.
+    pub from_adapter: bool,
+    /// The line.
+    pub text: String,
+}
+
+impl Transcript {
+    /// What was said since the last call.
+    #[must_use]
+    pub fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn add(&self, from_adapter: bool, lines: &[u8]) {
+        let text = String::from_utf8_lossy(lines);
+        let lines = text.lines().map(|line| Line { from_adapter, text: line.to_owned() });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    }
+}
+
+impl PartialEq for Transcript {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What an adapter may take before its answer counts as none.
@@ -68,7 +103,7 @@ impl AdapterCommand {
     /// A program that is looked up as the system does.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref().to_owned();
-        Self { program, arguments: Vec::new(), limits: Limits::default() }
+        Self { program, arguments: Vec::new(), limits: Limits::default(), transcript: None }
     }
 
     /// The same with one argument more.
@@ -83,6 +118,17 @@ impl AdapterCommand {
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The same, with every line noted in `transcript`, which grows with the run.
+    #[must_use]
+    pub fn with_transcript(mut self, transcript: Transcript) -> Self {
+        self.transcript = Some(transcript);
+        self
+    }
+
+    pub(super) const fn transcript(&self) -> Option<&Transcript> {
+        self.transcript.as_ref()
     }
 
     /// What the adapter may take.

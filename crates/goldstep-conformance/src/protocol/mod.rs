@@ -24,7 +24,7 @@ mod write;
 #[cfg(unix)]
 pub use adapter::{Adapter, Incidents};
 #[cfg(unix)]
-pub use command::{AdapterCommand, CommandLineError, Limits};
+pub use command::{AdapterCommand, CommandLineError, Limits, Line, Transcript};
 pub use serve::{ServeError, serve};
 
 /// The version of the protocol, as `start` names it.

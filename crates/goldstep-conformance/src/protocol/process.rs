@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::command::{AdapterCommand, Limits};
+use super::command::{AdapterCommand, Limits, Transcript};
 use crate::Failure;
 
 /// Bytes moved by one system call.
 const CHUNK: usize = 1 << 16;
 
-/// How long an adapter may take to end after `stop`, or to become a zombie after closing its pipes.
+/// How long a process may take to end after it has closed its pipes.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Lines of standard error that a failure shows.
@@ -28,6 +28,7 @@ pub(super) struct Process {
     /// Whether its exit status was taken; its group is killed before that, never after.
     reaped: bool,
     limits: Limits,
+    transcript: Option<Transcript>,
     /// `None` once the adapter has closed it.
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
@@ -64,6 +65,7 @@ impl Process {
             child,
             reaped: false,
             limits: *command.limits(),
+            transcript: command.transcript().cloned(),
             stdin: Some(stdin),
             stdout,
             stderr,
@@ -100,6 +102,9 @@ impl Process {
         self.incoming.drain(..self.consumed);
         self.consumed = 0;
         let deadline = Instant::now() + time;
+        if let Some(transcript) = &self.transcript {
+            transcript.add(false, outgoing);
+        }
         let mut written = 0;
         let mut searched = 0;
         loop {
@@ -113,6 +118,9 @@ impl Process {
             }
             let pending = self.stdin.is_some() && written < outgoing.len();
             if !pending && let Some(line) = self.take_line(&mut searched) {
+                if let Some(transcript) = &self.transcript {
+                    transcript.add(true, &self.incoming[line.clone()]);
+                }
                 return Ok(line);
             }
             let ready = self.wait(pending, deadline).map_err(|()| self.time_out(time))?;
@@ -285,12 +293,12 @@ impl Process {
         }
     }
 
-    /// Asks the adapter to stop and gives it a moment; then drop ends it.
-    pub(super) fn stop(&mut self) {
+    /// Asks the adapter to stop and gives it a moment; whether it did. Drop ends it in any case.
+    pub(super) fn stop(&mut self, time: Duration) -> bool {
         if let Some(mut stdin) = self.stdin.take() {
             let _closed = stdin.write(b"{\"command\":\"stop\"}\n");
         }
-        self.has_exited_within(GRACE);
+        self.has_exited_within(time)
     }
 }
 
