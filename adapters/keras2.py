@@ -8,6 +8,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
 from goldstep_adapter import Optimizer, Rows, Step, capabilities, serve  # noqa: E402
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -15,8 +16,10 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.get_logger().setLevel("ERROR")
 
 SCHEDULES = tf.keras.optimizers.schedules
-ARGUMENTS = """learning_rate beta_2_decay epsilon_1 epsilon_2 clip_threshold relative_step weight_decay
-    clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency jit_compile name"""
+ARGUMENTS = """
+    learning_rate beta_2_decay epsilon_1 epsilon_2 clip_threshold relative_step weight_decay clipnorm
+    clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency jit_compile name
+"""
 WHOLE = ("ema_overwrite_frequency", "name")
 
 
@@ -85,7 +88,11 @@ class Keras(Optimizer):
         if isinstance(value, dict):
             config = {key: _config_value(key, item) for key, item in value["config"].items()}
             return getattr(SCHEDULES, value["class_name"])(**config)
-        return value if name in WHOLE or isinstance(value, (bool, str)) or value is None else float(value)
+        return (
+            value
+            if name in WHOLE or isinstance(value, (bool, str)) or value is None
+            else float(value)
+        )
 
     def _gradient(self, gradient, variable):
         if gradient is None:
@@ -126,7 +133,9 @@ def _constraint(constraint):
         return None
     if constraint["type"] == "non_negative":
         return tf.keras.constraints.NonNeg()
-    low, high = (float(str(constraint[end]).replace("Infinity", "inf")) for end in ("minimum", "maximum"))
+    low, high = (
+        float(str(constraint[end]).replace("Infinity", "inf")) for end in ("minimum", "maximum")
+    )
     return lambda value: tf.clip_by_value(value, low, high)
 
 
@@ -135,7 +144,9 @@ if __name__ == "__main__":
     announced = capabilities(
         dtypes=["float64", "float32", "bfloat16", "float16"],
         arguments=ARGUMENTS.split(),
-        schedules=[name for name in dir(SCHEDULES) if name[0].isupper() and name != "LearningRateSchedule"],
+        schedules=[
+            name for name in dir(SCHEDULES) if name[0].isupper() and name != "LearningRateSchedule"
+        ],
         sparse=True,
         ema=True,
         constraints=True,

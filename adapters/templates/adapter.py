@@ -5,7 +5,7 @@ import json
 import sys
 
 START = {
-    "implementation": {"name": "mine", "version": "0.1", "language": "Python", "source": "adapter.py"},
+    "implementation": {"name": "mine", "version": "1", "language": "Python", "source": "here"},
     "capabilities": {
         "dtypes": ["float64"], "arguments": ["learning_rate"], "schedules": [], "sparse": False,
         "ema": False, "constraints": False, "exclude": False, "set_learning_rate": False,
@@ -29,9 +29,9 @@ class Optimizer:
 
     def step(self, message):
         for x, gradient in zip(self.variables, message["gradients"]):
-            if gradient is not None:  # a variable without a gradient stays as it is
-                for i, g in enumerate(numbers(gradient)):
-                    x[i] -= self.learning_rate * g
+            # A variable without a gradient stays as it is.
+            for i, g in enumerate(numbers(gradient or [])):
+                x[i] -= self.learning_rate * g
         self.iterations += 1
         answer = {"iterations": self.iterations, "learning_rate": self.learning_rate}
         return {**answer, "variables": [strings(x) for x in self.variables]}
@@ -43,6 +43,7 @@ def numbers(values):
 
 
 def strings(values):
+    """The other way round."""
     names = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
     return [names.get(str(value), value) for value in values]
 
