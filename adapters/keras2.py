@@ -17,8 +17,8 @@ tf.get_logger().setLevel("ERROR")
 
 SCHEDULES = tf.keras.optimizers.schedules
 ARGUMENTS = """
-    learning_rate beta_2_decay epsilon_1 epsilon_2 clip_threshold relative_step weight_decay clipnorm
-    clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency jit_compile name
+    learning_rate beta_2_decay epsilon_1 epsilon_2 clip_threshold relative_step weight_decay
+    clipnorm clipvalue global_clipnorm use_ema ema_momentum ema_overwrite_frequency jit_compile name
 """
 WHOLE = ("ema_overwrite_frequency", "name")
 

@@ -1,5 +1,5 @@
 """An adapter for Goldstep: `cargo xtask adapter check -- python3 THIS_FILE`, then
-`cargo xtask verify --adapter 'python3 THIS_FILE'`. Fill in `Optimizer`; announce what it can do."""
+`cargo xtask verify --adapter 'python3 THIS_FILE'`. Fill in `Optimizer`, announce what it does."""
 
 import json
 import sys
@@ -29,16 +29,15 @@ class Optimizer:
 
     def step(self, message):
         for x, gradient in zip(self.variables, message["gradients"]):
-            # A variable without a gradient stays as it is.
-            for i, g in enumerate(numbers(gradient or [])):
+            for i, g in enumerate(numbers(gradient or [])):  # null: x stays
                 x[i] -= self.learning_rate * g
         self.iterations += 1
-        answer = {"iterations": self.iterations, "learning_rate": self.learning_rate}
-        return {**answer, "variables": [strings(x) for x in self.variables]}
+        values = [strings(x) for x in self.variables]
+        return dict(iterations=self.iterations, learning_rate=self.learning_rate, variables=values)
 
 
 def numbers(values):
-    """JSON has no NaN and no infinity: they come as the strings "NaN", "Infinity", "-Infinity"."""
+    """JSON has no NaN and no infinity: they come as "NaN", "Infinity", "-Infinity"."""
     return [float(value) for value in values]
 
 

@@ -4,8 +4,8 @@
 
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
-mod migration;
 mod adapter;
+mod migration;
 mod tidy;
 
 use std::path::{Path, PathBuf};
