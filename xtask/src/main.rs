@@ -6,7 +6,10 @@
 
 mod adapter;
 mod migration;
+mod backends;
+mod test;
 mod tidy;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +18,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// All agree.
 const AGREED: u8 = 0;
-/// The harness, an adapter or the set-up failed. 1 is a mismatch, 3 are goldens that drifted.
+/// A mismatch.
+const MISMATCH: u8 = 1;
+/// The harness, an adapter or the set-up failed. 3 are goldens that drifted.
 const FAILED: u8 = 2;
 
 /// Goldstep proves optimizers step by step against the gold standard.
@@ -28,15 +33,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Migration(migration::Migration),
+    Verify(verify::Verify),
+    Test(test::Test),
     Adapter(adapter::Adapter),
+    Migration(migration::Migration),
     Tidy(tidy::Tidy),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Some(Command::Migration(command)) => command.run(),
+        Some(Command::Verify(command)) => command.run(),
+        Some(Command::Test(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),
+        Some(Command::Migration(command)) => command.run(),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
         None => {
             println!("{}", Cli::command().render_help());

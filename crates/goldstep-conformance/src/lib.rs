@@ -5,11 +5,43 @@
 //! adapter protocol.
 //!
 //! Numbers of every element type are held as float64 here, in which each of them is exact.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use goldstep_conformance::golden::Golden;
+//! use goldstep_conformance::{Selection, Subject, run};
+//!
+//! # fn subject() -> Subject { unimplemented!() }
+//! let golden = Golden::load(Path::new("golden/v1"))?;
+//! let report = run(&golden, &Selection::all(&golden), &subject(), 2, &|_| {})?;
+//! assert!(report.agrees());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+pub mod agreement;
+mod arguments;
+mod causes;
+mod explain;
+pub mod golden;
 mod implementation;
+mod in_process;
+mod judge;
+mod known;
+pub mod libtest;
+mod observed;
 pub mod protocol;
+pub mod report;
+mod run;
 
+pub use causes::{Cause, Literal, Predicate, causes};
+pub use explain::{IntermediateCheck, explain};
 pub use implementation::{
     BuildRequest, Capabilities, Description, Failure, GradientValues, Implementation, StateField,
     StateRequest, StepIntermediates, StepRequest, StepResponse, Variable,
 };
+pub use in_process::{Builds, InProcess, Observed, Plain, Session};
+pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifference};
+pub use known::{Known, KnownDifference};
+pub use observed::{Observations, Worst};
+pub use run::{Factory, FamilyReport, Report, Selection, SelectionError, Subject, run};

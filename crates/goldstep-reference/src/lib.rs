@@ -20,6 +20,8 @@
 
 mod adafactor;
 mod clipping;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod real;
 
 pub use adafactor::Adafactor;

@@ -1,0 +1,134 @@
+//! The same for programs.
+
+use goldstep_core::DType;
+use serde_json::{Map, Value, json};
+
+use super::numbers::bits;
+use crate::agreement::Mode;
+use crate::causes::{Cause, causes};
+use crate::golden::Golden;
+use crate::judge::Finding;
+use crate::observed::{Observations, Worst};
+use crate::run::{FamilyReport, Report};
+
+/// Everything that is known of a verification, as one object.
+#[must_use]
+pub fn json(golden: &Golden, reports: &[Report]) -> Value {
+    json!({
+        "format": "goldstep-report/1",
+        "golden": {
+            "directory": golden.directory().display().to_string(),
+            "generated": golden.generated(),
+            "families": golden.families().iter().map(|family| json!({
+                "id": family.id,
+                "runs": family.len(),
+                "refusals": family.errors(),
+                "trajectories": family.trajectories(),
+            })).collect::<Vec<_>>(),
+        },
+        "backends": reports.iter().map(|report| backend(golden, report)).collect::<Vec<_>>(),
+    })
+}
+
+fn backend(golden: &Golden, report: &Report) -> Value {
+    json!({
+        "name": report.name,
+        "version": report.description.version,
+        "language": report.description.language,
+        "source": report.description.source,
+        "agrees": report.agrees(),
+        "broken": report.is_broken(),
+        "elapsed_s": report.elapsed.as_secs_f64(),
+        "families": report.families.iter().map(family).collect::<Vec<_>>(),
+        "causes": causes(golden, report).iter().map(|one| cause(golden, one)).collect::<Vec<_>>(),
+        "stale": report.stale.iter().map(|one| json!({
+            "family": one.family,
+            "case": one.case,
+            "quantity": one.quantity.name(),
+            "reason": one.reason,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn family(report: &FamilyReport) -> Value {
+    json!({
+        "id": report.id,
+        "chosen": report.chosen,
+        "agree": report.agree.len(),
+        "refusals": report.refusals,
+        "known_differences": report.known_differences,
+        "skipped": report.skipped,
+        "differ": report.differ.len(),
+        "broken": report.broken.len(),
+        "given_up": report.given_up,
+        "values": report.observations.compared(),
+        "worst": observations(&report.observations),
+    })
+}
+
+fn observations(observations: &Observations) -> Value {
+    let modes = Mode::ALL.map(|mode| {
+        let quantities = observations.iter(mode).map(|(quantity, worst)| {
+            let Worst { error, allowance, position, step, .. } = worst;
+            let value = json!({
+                "error": number(*error),
+                "allowed": number(allowance.figure()),
+                "unit": allowance.unit(),
+                "run": position,
+                "step": step,
+            });
+            (quantity.name().to_owned(), value)
+        });
+        (mode.name().to_owned(), Value::Object(quantities.collect()))
+    });
+    Value::Object(modes.into_iter().collect::<Map<_, _>>())
+}
+
+fn cause(golden: &Golden, cause: &Cause) -> Value {
+    let trial = golden.families()[cause.family].trial(cause.representative);
+    let divergence = &cause.divergence;
+    let mut object = json!({
+        "family": trial.family,
+        "runs": cause.runs.len(),
+        "of": cause.of,
+        "predicate": cause.predicate.literals.iter().map(|literal| {
+            json!({"argument": literal.argument, "values": literal.values})
+        }).collect::<Vec<_>>(),
+        "counterexamples": cause.predicate.counterexamples,
+        "case": trial.name(),
+        "mode": divergence.mode.name(),
+        "step": divergence.step,
+        "quantity": divergence.quantity().name(),
+    });
+    if let (Finding::Value(difference), Some(object)) =
+        (&divergence.finding, object.as_object_mut())
+    {
+        let dtype = if difference.variable.is_some() { trial.dtype } else { DType::Float32 };
+        let variable = difference.variable.map(|index| trial.variables[index].name.clone());
+        let fields = json!({
+            "variable": variable,
+            "element": difference.element,
+            "before": difference.before.map(number),
+            "expected": number(difference.expected),
+            "expected_bits": bits(dtype, difference.expected),
+            "actual": number(difference.actual),
+            "actual_bits": bits(dtype, difference.actual),
+            "error": number(difference.error),
+            "allowed": number(difference.allowance.figure()),
+            "unit": difference.allowance.unit(),
+        });
+        object.extend(fields.as_object().cloned().unwrap_or_default());
+    }
+    object
+}
+
+/// A number, or the word that the trace format has for what is not finite.
+fn number(value: f64) -> Value {
+    if value.is_nan() {
+        json!("NaN")
+    } else if value.is_infinite() {
+        json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
+    } else {
+        json!(value)
+    }
+}

@@ -1,0 +1,10 @@
+//! Reports for people and programs.
+
+mod failure;
+mod json;
+mod numbers;
+mod summary;
+
+pub use failure::{failures, not_answered};
+pub use json::json;
+pub use summary::{golden_line, summary};

@@ -1,0 +1,192 @@
+//! One aligned row per implementation.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::numbers::{error, thousands};
+use crate::agreement::Mode;
+use crate::golden::{Golden, Traces};
+use crate::run::{FamilyReport, Report};
+
+/// What the goldens hold, and who made them, in a few lines.
+#[must_use]
+pub fn golden_line(golden: &Golden) -> String {
+    let families = golden.families();
+    let grids = families.iter().filter_map(|family| match &family.traces {
+        Traces::Grid(grid) => Some((family, grid)),
+        Traces::Cases(_) => None,
+    });
+    let mut parts = Vec::new();
+    for (family, grid) in grids {
+        parts.push(format!(
+            "{}: {} combinations, {} of them refusals, {} trajectories",
+            family.id,
+            thousands(grid.len()),
+            thousands(family.errors()),
+            thousands(grid.trajectories()),
+        ));
+    }
+    let cases = families.iter().filter(|family| matches!(family.traces, Traces::Cases(_)));
+    let (count, total) =
+        cases.fold((0, 0), |(count, total), family| (count + 1, total + family.len()));
+    if count > 0 {
+        parts.push(format!("{} cases in {count} more families", thousands(total)));
+    }
+    let maker = |name: &str| golden.generated()?.get(name)?.as_str();
+    let by = match (maker("tensorflow"), maker("keras")) {
+        (Some(tensorflow), Some(keras)) => {
+            format!(" · recorded from tensorflow {tensorflow}, keras {keras}")
+        }
+        _ => String::new(),
+    };
+    format!("{}{by}\n  {}\n", golden.directory().display(), parts.join("\n  "))
+}
+
+/// One row per implementation: checks passed per family, worst observed against allowed, time.
+/// Families stand side by side, or below each other where they would be wider than `width`.
+#[must_use]
+pub fn summary(reports: &[Report], width: usize) -> String {
+    let mut ids: Vec<&str> = Vec::new();
+    for family in reports.iter().flat_map(|report| &report.families) {
+        if !ids.contains(&family.id.as_str()) {
+            ids.push(&family.id);
+        }
+    }
+    let mut head = vec!["", "backend", "agree"].into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let tail = ["worst forced", "worst free", "time"].map(str::to_owned);
+    let mut rows: Vec<Vec<String>> = reports.iter().map(leading_cells).collect();
+    let wide: Vec<Vec<String>> = reports
+        .iter()
+        .zip(&rows)
+        .map(|(report, row)| {
+            let cells = ids.iter().map(|id| family_cell(report, id));
+            row.iter().cloned().chain(cells).chain(trailing_cells(report)).collect()
+        })
+        .collect();
+    let wide_head: Vec<String> = head
+        .iter()
+        .cloned()
+        .chain(ids.iter().map(|id| (*id).to_owned()))
+        .chain(tail.clone())
+        .collect();
+    let table = aligned(&wide_head, &wide);
+    let mut text = String::new();
+    if table.lines().all(|line| line.chars().count() <= width) {
+        text.push_str(&table);
+    } else {
+        let names = reports.iter().map(|report| report.name.clone());
+        let family_head: Vec<String> =
+            ["", "family"].map(str::to_owned).into_iter().chain(names).collect();
+        let family_rows: Vec<Vec<String>> = ids
+            .iter()
+            .map(|id| {
+                let bad = reports.iter().any(|report| !mark(report.family(id)).is_empty());
+                let mark = if bad { "FAIL" } else { "ok" };
+                let cells = reports.iter().map(|report| family_cell(report, id));
+                [mark.to_owned(), (*id).to_owned()].into_iter().chain(cells).collect()
+            })
+            .collect();
+        text.push_str(&aligned(&family_head, &family_rows));
+        text.push('\n');
+        head.extend(tail);
+        for (row, report) in rows.iter_mut().zip(reports) {
+            row.extend(trailing_cells(report));
+        }
+        text.push_str(&aligned(&head, &rows));
+    }
+    for report in reports {
+        text.push_str(&skipped(report));
+    }
+    text
+}
+
+fn leading_cells(report: &Report) -> Vec<String> {
+    let sum = |count: fn(&FamilyReport) -> usize| report.families.iter().map(count).sum::<usize>();
+    let agree = sum(|family| family.agree.len() + family.known_differences);
+    let chosen = sum(|family| family.chosen);
+    let bad = !report.agrees() || report.is_broken();
+    vec![
+        if bad { "FAIL" } else { "ok" }.to_owned(),
+        report.name.clone(),
+        format!("{} of {}", thousands(agree), thousands(chosen)),
+    ]
+}
+
+/// `27,648`, with `of …` where it is not all.
+fn family_cell(report: &Report, id: &str) -> String {
+    let Some(family) = report.family(id) else { return "–".to_owned() };
+    let agree = family.agree.len() + family.known_differences;
+    let mark = mark(Some(family));
+    if agree == family.chosen {
+        thousands(agree)
+    } else {
+        format!("{} of {}{mark}", thousands(agree), thousands(family.chosen))
+    }
+}
+
+fn mark(family: Option<&FamilyReport>) -> &'static str {
+    let bad = |family: &FamilyReport| {
+        !family.differ.is_empty() || !family.broken.is_empty() || family.given_up > 0
+    };
+    if family.is_some_and(bad) { " !" } else { "" }
+}
+
+fn trailing_cells(report: &Report) -> [String; 3] {
+    let observations = report.observations();
+    let worst = |mode| {
+        let cells = observations.iter(mode).filter(|(_, worst)| worst.allowance.figure() > 0.0);
+        let cells = cells.map(|(quantity, worst)| {
+            let allowed = error(worst.allowance.figure());
+            format!("{} {}/{allowed}", quantity.name(), error(worst.error))
+        });
+        let cells: Vec<String> = cells.collect();
+        if cells.is_empty() { "–".to_owned() } else { cells.join(" ") }
+    };
+    let time = format!("{:.2} s", report.elapsed.as_secs_f64());
+    [worst(Mode::Forced), worst(Mode::Free), time]
+}
+
+fn skipped(report: &Report) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for (reason, count) in report.families.iter().flat_map(|family| &family.skipped) {
+        *reasons.entry(reason).or_default() += count;
+    }
+    let known: usize = report.families.iter().map(|family| family.known_differences).sum();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    if known > 0 {
+        let _ = writeln!(text, "{}: {} differ where it is known", report.name, thousands(known));
+    }
+    for (reason, count) in reasons {
+        let _ = writeln!(text, "{}: {} skipped, needs {reason}", report.name, thousands(count));
+    }
+    if !report.description.capabilities.set_state {
+        let _ = writeln!(text, "{}: judged free-running only, cannot set its state", report.name);
+    }
+    text
+}
+
+/// Columns of equal width, two blanks between them; numbers to the right.
+fn aligned(head: &[String], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| &row[column]).chain([&head[column]]);
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        })
+        .collect();
+    let mut text = String::new();
+    for row in std::iter::once(head).chain(rows.iter().map(Vec::as_slice)) {
+        let mut line = String::new();
+        for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let pad = " ".repeat(width - cell.chars().count());
+            let numeric =
+                rows.iter().any(|row| row[index].starts_with(|c: char| c.is_ascii_digit()));
+            let (before, after) = if numeric { (pad, String::new()) } else { (String::new(), pad) };
+            let gap = if index == 0 { "" } else { "  " };
+            let _ = write!(line, "{gap}{before}{cell}{after}");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! `cargo xtask verify`: backends against golden traces.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result};
+use goldstep_conformance::golden::Golden;
+use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
+use goldstep_conformance::{Focus, Report, Selection, Subject, run};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{AGREED, FAILED, MISMATCH, backends, workspace_root};
+
+/// The width of a table where there is no terminal to ask.
+const WIDTH: usize = 160;
+
+/// Hold backends against tf.keras, for every golden trace
+///
+/// Exit codes: 0 all agree, 1 a mismatch, 2 the harness, a backend or the set-up failed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// Backends by name, comma-separated; all of them if absent
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    backend: Vec<String>,
+    /// A directory with a manifest, with self-contained cases, or with both [default: golden/v1]
+    #[arg(long, value_name = "DIR")]
+    golden: Option<PathBuf>,
+    /// Only these families, comma-separated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    family: Vec<String>,
+    /// Only these runs: family/number or family/id, comma-separated
+    #[arg(long, value_name = "FAMILY/ID", value_delimiter = ',')]
+    case: Vec<String>,
+    /// Only this variable
+    #[arg(long, value_name = "NAME")]
+    variable: Option<String>,
+    /// Only this step, counted from 1
+    #[arg(long, value_name = "STEP")]
+    step: Option<usize>,
+    /// What is printed to standard output
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A row per backend, a block per cause of a mismatch.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+impl Verify {
+    pub(crate) fn run(&self) -> Result<u8> {
+        let subjects = backends::subjects(&self.backend)?;
+        let directory = self.golden.clone().unwrap_or_else(|| workspace_root().join("golden/v1"));
+        let golden = Golden::load(&directory)?;
+        let focus = Focus { variable: self.variable.clone(), step: self.step };
+        let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
+        let reports = judge(&golden, &selection, &subjects)?;
+
+        match self.format {
+            Format::Human => print_human(&golden, &subjects, &reports),
+            Format::Json => println!("{:#}", json(&golden, &reports)),
+        }
+        let broken = reports.iter().any(Report::is_broken);
+        Ok(match reports.iter().all(Report::agrees) {
+            _ if broken => FAILED,
+            true => AGREED,
+            false => MISMATCH,
+        })
+    }
+}
+
+/// Judges one backend after the other, so that times do not disturb each other.
+fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result<Vec<Report>> {
+    let threads = available_parallelism().map_or(1, usize::from);
+    let bar = progress_bar(selection.len() as u64 * subjects.len() as u64);
+    let report = |subject: &Subject| {
+        bar.set_message(subject.name.clone());
+        run(golden, selection, subject, threads, &|runs| bar.inc(runs))
+            .with_context(|| format!("{} did not start", subject.name))
+    };
+    let reports = subjects.iter().map(report).collect();
+    bar.finish_and_clear();
+    reports
+}
+
+fn print_human(golden: &Golden, subjects: &[Subject], reports: &[Report]) {
+    println!("{}", golden_line(golden));
+    let oracle = backends::oracle();
+    for (subject, report) in subjects.iter().zip(reports) {
+        let oracle = (subject.name != oracle.name).then_some(&oracle);
+        print!("{}", failures(golden, report, subject, oracle, &|_| None));
+        print!("{}", not_answered(golden, report));
+    }
+    print!("{}", summary(reports, terminal_width()));
+}
+
+/// On a terminal a bar on standard error; nothing in a pipe.
+fn progress_bar(runs: u64) -> ProgressBar {
+    let bar = ProgressBar::new(runs);
+    let template = "{msg:<12} {wide_bar} {human_pos} of {human_len} runs, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn terminal_width() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return WIDTH;
+    }
+    let columns = console::Term::stdout().size().1;
+    usize::from(columns)
+}
