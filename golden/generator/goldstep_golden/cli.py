@@ -2,16 +2,16 @@
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from . import provenance
+from .cases import parse, record
 from .families import SEED, registry
-from .families.pack import FORMAT
-from .numbers import sha256, to_json
-from .progress import Progress
-from .work import run_all
+from .families.base import SensitivityError
+from .generation import Failure, generate
+from .numbers import to_json
+from .other import VARIABLE, MissingInterpreter
 
 SAMPLE = 480
 
@@ -19,25 +19,36 @@ SAMPLE = 480
 def main(arguments=None):
     """Parses the arguments and does what they say; returns the exit code."""
     options = _parser().parse_args(arguments)
-    families = [registry()[name] for name in options.families or sorted(registry())]
-    if options.sample:
-        families = [family.sampled(options.sample) for family in families]
-    generate(families, options.out, options.work or _default_work(options.out), options)
+    if options.python_2_15:
+        os.environ[VARIABLE] = options.python_2_15
+    commands = {"generate": _generate, "record": _record, "describe": _describe, "list": _list}
+    try:
+        commands[options.command](options)
+    except (Failure, MissingInterpreter, SensitivityError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["generate", "record", "describe", "list"],
+        default="generate",
+        help="generate: a folder of families (the default); "
+        "record: cases as JSON lines on stdin, recorded ones on stdout; "
+        "describe: where a record comes from; list: the ids of the families",
+    )
+    parser.add_argument("--out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--base", type=Path, help="goldens to take all other families from")
     parser.add_argument("--work", type=Path, help="keeps finished pieces of an interrupted run")
     parser.add_argument("--families", type=_names, help="comma-separated ids; all when absent")
     parser.add_argument(
-        "--sample",
-        type=int,
-        nargs="?",
-        const=SAMPLE,
-        help="about so many combinations of each grid",
+        "--sample", type=int, nargs="?", const=SAMPLE, help="about so many combinations of a grid"
     )
+    parser.add_argument("--python-2-15", help="an interpreter with TensorFlow 2.15.1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--progress", choices=["human", "json"], default="human")
     return parser
@@ -48,75 +59,30 @@ def _names(text):
     unknown = [name for name in names if name not in registry()]
     if unknown:
         known = ", ".join(sorted(registry()))
-        raise argparse.ArgumentTypeError(f"unknown family {unknown[0]}; known: {known}")
+        raise argparse.ArgumentTypeError(f"a family must be one of {known}, got {unknown[0]}")
     return names
 
 
-def _default_work(out):
-    return out.with_name(out.name + ".work")
+def _generate(options):
+    if options.out is None:
+        raise Failure("--out must name a folder that does not exist yet, got none")
+    families = [registry()[name] for name in options.families or sorted(registry())]
+    if options.sample:
+        families = [family.sampled(options.sample) for family in families]
+    for line in generate(families, options):
+        print(line)
 
 
-def generate(families, out, work, options):
-    """Records the families into `out`, which appears complete or not at all."""
-    if out.exists():
-        raise SystemExit(f"--out must not exist yet, got {out}")
-    generated = provenance.describe(SEED)
-    fingerprint = sha256(to_json({**generated, "date": None}).encode())[:16]
-    results = run_all(
-        families, work / fingerprint, options.jobs, Progress(options.progress == "json")
-    )
-    temporary = out.with_name(f"{out.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    entries = [_write_family(family, results[family.id], temporary) for family in families]
-    manifest = {"format": FORMAT, "generated": generated, "families": entries}
-    _write(temporary / "manifest.json", _manifest_text(manifest))
-    os.replace(temporary, out)
-    shutil.rmtree(work, ignore_errors=True)
-    for entry in entries:
-        counts = " ".join(f"{name} {count}" for name, count in entry["counts"].items())
-        print(
-            f"{entry['id']:<20} {sum(file['bytes'] for file in entry['files']):>9} bytes  {counts}"
-        )
+def _record(_options):
+    """Records a case a line, as they come."""
+    for line in sys.stdin:
+        print(to_json(record(parse(line))), flush=True)
 
 
-def _write_family(family, results, root):
-    texts, counts = family.files(results)
-    files = []
-    for name in sorted(texts):
-        data = texts[name].encode()
-        _write(root / family.id / name, data)
-        files.append({"path": f"{family.id}/{name}", "sha256": sha256(data), "bytes": len(data)})
-    return {
-        "id": family.id,
-        "kind": family.kind,
-        "dtypes": family.dtypes,
-        "purpose": family.purpose,
-        "counts": counts,
-        "files": files,
-    }
+def _describe(_options):
+    print(to_json(provenance.describe(SEED)))
 
 
-def _manifest_text(manifest):
-    """The manifest with one line for each family's head and for each file."""
-    families = []
-    for entry in manifest["families"]:
-        head = {key: value for key, value in entry.items() if key != "files"}
-        files = ",\n  ".join(to_json(file) for file in entry["files"])
-        families.append(to_json(head)[:-1] + ',"files":[\n  ' + files + "\n]}")
-    head = {key: value for key, value in manifest.items() if key != "families"}
-    lines = [f"{to_json(key)}:{to_json(value)}" for key, value in head.items()]
-    return (
-        "{" + ",\n".join(lines) + ',\n"families":[\n' + ",\n".join(families) + "\n]}\n"
-    ).encode()
-
-
-def _write(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _list(_options):
+    for name in sorted(registry()):
+        print(name)

@@ -1,6 +1,10 @@
 """The grid of constructor arguments: axes, combinations, and which of them must behave alike."""
 
+import itertools
 import math
+import random
+
+_POOL = 30
 
 
 class Grid:
@@ -50,3 +54,53 @@ class Grid:
         if not arguments["use_ema"]:
             del arguments["ema_momentum"], arguments["ema_overwrite_frequency"]
         return repr(sorted(arguments.items()))
+
+    def covering(self, strength):
+        """Numbers of combinations in which all values of any `strength` axes meet, ascending.
+
+        Greedy: of some random combinations the one is taken that meets most of what has not met.
+        What a refused combination meets counts only where no other one could meet it.
+        """
+        source = random.Random(strength)
+        missing = self._meetings(strength)
+        chosen = []
+        while missing:
+            seed = min(missing)
+            pool = [self._around(seed, source) for _ in range(_POOL)]
+            best = max(pool, key=lambda digits: len(missing & self._met(digits, strength)))
+            missing -= self._met(best, strength)
+            chosen.append(self.number(best))
+        return sorted(chosen)
+
+    def _meetings(self, strength):
+        """All choices of values of `strength` axes: tuples of (axis, digit)."""
+        return {
+            tuple(zip(axes, digits))
+            for axes in itertools.combinations(range(len(self.radices)), strength)
+            for digits in itertools.product(*(range(self.radices[axis]) for axis in axes))
+        }
+
+    def _around(self, meeting, source):
+        """A random combination with these values, refused only if the values ask for it."""
+        fixed = dict(meeting)
+        while True:
+            digits = tuple(
+                fixed.get(axis, int(source.random() * radix))
+                for axis, radix in enumerate(self.radices)
+            )
+            if not self._refused(digits) or self._asks_for_refusal(fixed):
+                return digits
+
+    def _met(self, digits, strength):
+        """What a combination meets."""
+        met = set(itertools.combinations(enumerate(digits), strength))
+        if self._refused(digits):
+            met = {meeting for meeting in met if self._asks_for_refusal(dict(meeting))}
+        return met
+
+    def _refused(self, digits):
+        return self._asks_for_refusal(dict(enumerate(digits)))
+
+    def _asks_for_refusal(self, fixed):
+        names = [name for name, _ in self.axes]
+        return all(fixed.get(names.index(name), 0) != 0 for name in ("clipnorm", "global_clipnorm"))

@@ -1,7 +1,7 @@
 """Element types, canonical decimals and the JSON of a record.
 
-A tensor is kept as a float32 or float64 array whose values are exact in its type; float16
-and bfloat16 tensors are float32 arrays. golden/README.md describes the canonical decimal of a value.
+A tensor is kept as a float32 or float64 array whose values are exact in its type; float16 and
+bfloat16 tensors are float32 arrays. golden/README.md describes the canonical decimal of a value.
 """
 
 import hashlib
@@ -9,6 +9,8 @@ import json
 import math
 
 import numpy as np
+
+TILED_FROM = 100_000
 
 
 class ElementType:
@@ -70,6 +72,26 @@ class Tensor:
         """The values in their shape, in the carrier type."""
         return self.values.reshape(self.shape)
 
+    def to_json(self):
+        """The flat list, or `{"tiled": [...]}` for one that is too large to be listed."""
+        if self.values.size < TILED_FROM:
+            return _decimals(self.values)
+        return f'{{"tiled":{_decimals(self.values[: self._period()])}}}'
+
+    def _period(self):
+        """The length of the part that, repeated, makes up the whole."""
+        bits = self.values.view(f"u{self.values.itemsize}")
+        start = bits[:64]
+        for period in np.flatnonzero(bits[: bits.size // 16] == bits[0])[1:]:
+            if np.array_equal(bits[period : period + 64], start):
+                if np.array_equal(bits[period:], bits[:-period]):
+                    return int(period)
+        raise ValueError(f"a tensor of {bits.size} values must be periodic to be recorded")
+
+
+def _decimals(values):
+    return "[" + ",".join(map(decimal, values)) + "]"
+
 
 def decimal(value):
     """The canonical JSON of one float: see golden/README.md, "Numbers"."""
@@ -92,7 +114,7 @@ def to_json(value):
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(to_json(item) for item in value) + "]"
     if isinstance(value, Tensor):
-        return "[" + ",".join(decimal(item) for item in value.values) + "]"
+        return value.to_json()
     if isinstance(value, (float, np.floating)):
         return decimal(value)
     return json.dumps(value, ensure_ascii=False)

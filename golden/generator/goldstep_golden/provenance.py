@@ -3,6 +3,7 @@
 import datetime
 import json
 import platform
+from importlib import metadata
 from pathlib import Path
 
 from .numbers import sha256
@@ -25,14 +26,12 @@ def generator_sum():
 
 def describe(seed):
     """The `generated` block of a manifest, for the interpreter that runs now."""
-    import keras
-    import tensorflow
-
+    tensorflow = metadata.version("tensorflow-cpu")
     return {
         "oracle": ORACLE,
-        "tensorflow": tensorflow.__version__,
-        "keras": keras.__version__,
-        "wheel_sha256": wheel_sum(tensorflow.__version__),
+        "tensorflow": tensorflow,
+        "keras": metadata.version("keras"),
+        "wheel_sha256": wheel_sum(tensorflow),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "device": "cpu",
         "cpu": cpu_family(),

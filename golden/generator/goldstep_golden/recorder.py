@@ -1,15 +1,17 @@
-"""Runs tf.keras's Adafactor and notes its whole state after each step: all that needs TensorFlow."""
+"""Runs tf.keras's Adafactor and notes its state after each step: all that needs TensorFlow."""
 
+import logging
 import os
 
 import numpy as np
 
 from .numbers import Tensor
 
-# Set before TensorFlow is imported: the plain Eigen kernels, one thread, no chatter.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# Set before TensorFlow is imported: the plain Eigen kernels, no GPU, no chatter.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+logging.disable(logging.WARNING)
 
 import tensorflow as tf  # noqa: E402
 
@@ -142,5 +144,6 @@ def _constraint(spec):
     if spec is None:
         return None
     if spec["type"] == "non_negative":
-        return tf.keras.constraints.NonNeg()
+        # What tf.keras.constraints.NonNeg computes; that class knows float32 only.
+        return lambda value: value * tf.cast(value >= 0, value.dtype)
     return lambda value: tf.clip_by_value(value, spec["minimum"], spec["maximum"])

@@ -4,6 +4,7 @@ A family splits its work into chunks that run in any process and any order; each
 plain, picklable data. `files` turns the results, in chunk order, into the texts of the folder.
 """
 
+import json
 import math
 
 from ..cases import record
@@ -11,6 +12,7 @@ from ..grid import Grid
 from ..numbers import to_json
 from ..trace import outcome_of
 from . import pack
+from .grid_inputs import GridInputs
 
 
 class SensitivityError(Exception):
@@ -23,15 +25,30 @@ class GridFamily:
     kind = "grid"
     chunk_size = 96
 
-    def __init__(self, identifier, dtype, purpose, inputs, combinations=None):
+    def __init__(self, identifier, dtype, purpose, strength=None, combinations=None):
         self.id = identifier
         self.dtypes = [dtype]
         self.dtype = dtype
         self.purpose = purpose
-        self.grid = Grid(inputs.AXES)
-        self.inputs = inputs
-        self.complete = combinations is None
-        self.combinations = list(range(self.grid.size)) if self.complete else sorted(combinations)
+        self.inputs = GridInputs(dtype)
+        self.grid = Grid(self.inputs.axes)
+        self.strength = strength
+        self._combinations = combinations
+
+    @property
+    def complete(self):
+        """Whether it holds all combinations."""
+        return len(self.combinations) == self.grid.size
+
+    @property
+    def combinations(self):
+        """The numbers of the combinations that it holds, ascending."""
+        if self._combinations is None:
+            if self.strength is None:
+                self._combinations = range(self.grid.size)
+            else:
+                self._combinations = self.grid.covering(self.strength)
+        return self._combinations
 
     def sampled(self, count):
         """The same family with `count` of its combinations, spread over every axis."""
@@ -40,7 +57,7 @@ class GridFamily:
         while math.gcd(stride, held) > 1:
             stride += 2
         picked = {self.combinations[(turn * stride) % held] for turn in range(min(count, held))}
-        return GridFamily(self.id, self.dtype, self.purpose, self.inputs, picked)
+        return GridFamily(self.id, self.dtype, self.purpose, self.strength, sorted(picked))
 
     def chunks(self):
         """The work in pieces: lists of combination numbers."""
@@ -50,7 +67,7 @@ class GridFamily:
         """Executes one chunk: a list of outcomes, and the series that they name."""
         from ..recorder import Refusal, Run
 
-        variables, steps = self.inputs.variables(self.dtype), self.inputs.steps(self.dtype)
+        variables, steps = self.inputs.variables(), self.inputs.steps()
         outcomes, series = [], {}
         for number in combinations:
             case = {
@@ -65,6 +82,10 @@ class GridFamily:
             except Refusal as refusal:
                 outcomes.append(outcome_of(refusal.to_record(), None, series))
         return outcomes, series
+
+    def generated(self):
+        """Where it comes from, when not from where the manifest says."""
+        return None
 
     def files(self, results):
         """The texts of the family's folder by name, and its counts."""
@@ -139,10 +160,50 @@ class CasesFamily:
         case = record(definition)
         return to_json(case), pack.case_counts(case)
 
+    def generated(self):
+        """Where it comes from, when not from where the manifest says."""
+        return None
+
     def files(self, results):
         """The texts of the family's folder by name, and its counts."""
         return pack.case_files([item for result in results for item in result])
 
 
 def _slices(items, size):
-    return [items[start : start + size] for start in range(0, len(items), size)]
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+class TwoOraclesFamily(CasesFamily):
+    """Cases whose unnamed expectation another version of tf.keras records."""
+
+    chunk_size = 1_000
+
+    def __init__(self, identifier, purpose, define, here, oracle):
+        super().__init__(identifier, purpose, define)
+        self.here = here
+        self.oracle = oracle
+
+    def run(self, identifiers):
+        """Records the cases in both, and puts the expectation from here under its name."""
+        wanted = set(identifiers)
+        definitions = [case for case in self.definitions() if case["id"] in wanted]
+        there = self.oracle.record(definitions)
+        return [self._merge(line, record(case)) for line, case in zip(there, definitions)]
+
+    def _merge(self, line, here):
+        """`line` is the JSON of the case as the other version recorded it."""
+        expected_in = to_json({self.here: _expectation(here)})
+        return f'{line[:-1]},"expected_in":{expected_in}}}', pack.case_counts(json.loads(line))
+
+    def generated(self):
+        """Where the unnamed expectations come from."""
+        return self.oracle.describe()
+
+
+def _expectation(case):
+    """What `expected_in` holds: the expected of each step, null where it failed, and the rest."""
+    expectation = {"steps": [step.get("expected") for step in case["steps"]]}
+    for key in ("finalized", "expected_error"):
+        if key in case:
+            expectation[key] = case[key]
+    return expectation

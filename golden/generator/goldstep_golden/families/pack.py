@@ -24,7 +24,7 @@ def grid_files(family, outcomes, series):
         "trajectories": len(classes),
         "states": len(states),
         "series": len(series),
-        "steps": len(family.inputs.steps(family.dtype)),
+        "steps": len(family.inputs.steps()),
     }
     return texts, counts
 
@@ -65,8 +65,8 @@ def _inputs(family):
     head = {"format": FORMAT, "family": family.id, "dtype": family.dtype}
     lists = {
         "axes": family.grid.axes,
-        "variables": family.inputs.variables(family.dtype),
-        "steps": family.inputs.steps(family.dtype),
+        "variables": family.inputs.variables(),
+        "steps": family.inputs.steps(),
     }
     return _document(head, lists)
 
