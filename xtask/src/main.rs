@@ -5,8 +5,9 @@
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
 mod adapter;
-mod migration;
 mod backends;
+mod migration;
+mod readme;
 mod test;
 mod tidy;
 mod verify;
@@ -37,6 +38,7 @@ enum Command {
     Test(test::Test),
     Adapter(adapter::Adapter),
     Migration(migration::Migration),
+    Readme(readme::Readme),
     Tidy(tidy::Tidy),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some(Command::Test(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
+        Some(Command::Readme(command)) => command.run().map(|()| AGREED),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
         None => {
             println!("{}", Cli::command().render_help());
