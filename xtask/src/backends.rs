@@ -2,8 +2,10 @@
 
 use anyhow::{Result, bail};
 use goldstep_conformance::Subject;
+use goldstep_conformance::agreement::Role;
+use goldstep_mutants::{Mistake, Mutant};
 
-/// The names of the backends, the oracle first.
+/// The names of the backends, the reference first.
 const NAMES: [&str; 1] = ["reference"];
 
 /// The backends of those names, in that order; all of them for no name.
@@ -15,14 +17,20 @@ pub(crate) fn subjects(names: &[String]) -> Result<Vec<Subject>> {
             bail!("backends must be named once, got {name} twice");
         }
         match name.as_str() {
-            "reference" => Ok(oracle()),
+            "reference" => Ok(goldstep_reference::conformance::subject()),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
     };
     names.iter().enumerate().map(subject).collect()
 }
 
-/// The backend that explains the mistakes of the others.
-pub(crate) fn oracle() -> Subject {
-    goldstep_reference::conformance::subject()
+/// Who explains the mistakes of `subject` with intermediates: the reference, and what was written
+/// a second time beside it for the reference itself.
+pub(crate) fn oracle_for(subject: &Subject) -> Subject {
+    match subject.role {
+        Role::Other => goldstep_reference::conformance::subject(),
+        Role::Reference => Subject::new("second reference", Role::Reference, || {
+            Ok(Box::new(Mutant::new(Mistake::None)))
+        }),
+    }
 }

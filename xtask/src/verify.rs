@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use goldstep_conformance::golden::Golden;
+use goldstep_conformance::protocol::AdapterCommand;
 use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
 use goldstep_conformance::{Focus, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,6 +24,10 @@ pub(crate) struct Verify {
     /// Backends by name, comma-separated; all of them if absent
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
+    /// A program that speaks the adapter protocol, with its arguments; judged beside the backends
+    /// that --backend names, alone if it names none
+    #[arg(long, value_name = "COMMAND")]
+    adapter: Vec<String>,
     /// A directory with a manifest, with self-contained cases, or with both [default: golden/v1]
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
@@ -53,7 +58,7 @@ enum Format {
 
 impl Verify {
     pub(crate) fn run(&self) -> Result<u8> {
-        let subjects = backends::subjects(&self.backend)?;
+        let subjects = self.subjects()?;
         let directory = self.golden.clone().unwrap_or_else(|| workspace_root().join("golden/v1"));
         let golden = Golden::load(&directory)?;
         let focus = Focus { variable: self.variable.clone(), step: self.step };
@@ -73,6 +78,21 @@ impl Verify {
     }
 }
 
+impl Verify {
+    fn subjects(&self) -> Result<Vec<Subject>> {
+        let mut subjects = match (self.backend.is_empty(), self.adapter.is_empty()) {
+            (true, false) => Vec::new(),
+            _ => backends::subjects(&self.backend)?,
+        };
+        for line in &self.adapter {
+            let subject = Subject::adapter(AdapterCommand::from_line(line)?)
+                .with_context(|| format!("adapter {line}"))?;
+            subjects.push(subject);
+        }
+        Ok(subjects)
+    }
+}
+
 /// Judges one backend after the other, so that times do not disturb each other.
 fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result<Vec<Report>> {
     let threads = available_parallelism().map_or(1, usize::from);
@@ -89,10 +109,9 @@ fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result
 
 fn print_human(golden: &Golden, subjects: &[Subject], reports: &[Report]) {
     println!("{}", golden_line(golden));
-    let oracle = backends::oracle();
     for (subject, report) in subjects.iter().zip(reports) {
-        let oracle = (subject.name != oracle.name).then_some(&oracle);
-        print!("{}", failures(golden, report, subject, oracle, &|_| None));
+        let oracle = backends::oracle_for(subject);
+        print!("{}", failures(golden, report, subject, Some(&oracle), &|_| None));
         print!("{}", not_answered(golden, report));
     }
     print!("{}", summary(reports, terminal_width()));

@@ -38,7 +38,7 @@ pub(crate) const SCHEDULES: [&str; 6] = [
 static DEFAULTS: LazyLock<Map<String, Value>> =
     LazyLock::new(|| AdafactorArguments::default().to_keras_config().unwrap_or_default());
 
-/// Whether an argument has Keras's default; the two flags without effect always do.
+/// Whether an argument has Keras's default.
 pub(crate) fn is_default(name: &str, value: &Value) -> bool {
     let default = DEFAULTS.get(name);
     match (default.and_then(Value::as_f64), value.as_f64()) {

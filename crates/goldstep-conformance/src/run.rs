@@ -17,7 +17,8 @@ const CHUNK: usize = 64;
 /// After so many crashes, time-outs and faults the rest is not tried.
 const MOST_BROKEN: usize = 20;
 
-/// Makes fresh implementations, one per thread.
+/// Makes implementations, one per thread. One that broke down has to work again from the next
+/// `build` on, as [`Adapter`](crate::protocol::Adapter) does: nothing may leak into the next run.
 pub type Factory = Box<dyn Fn() -> Result<Box<dyn Implementation>, Failure> + Send + Sync>;
 
 /// Who is judged, how strictly, and what is known about it.
@@ -30,6 +31,8 @@ pub struct Subject {
     pub make: Factory,
     /// Where it differs on purpose.
     pub known_differences: Vec<KnownDifference>,
+    /// Lists faults that belong to no run; a report with any of them is not a clean one.
+    pub incidents: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 impl Subject {
@@ -39,7 +42,30 @@ impl Subject {
         role: Role,
         make: impl Fn() -> Result<Box<dyn Implementation>, Failure> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), role, make: Box::new(make), known_differences: Vec::new() }
+        Self {
+            name: name.into(),
+            role,
+            make: Box::new(make),
+            known_differences: Vec::new(),
+            incidents: Box::new(Vec::new),
+        }
+    }
+
+    /// A program that speaks the adapter protocol, under the name that it gives itself.
+    ///
+    /// # Errors
+    /// A program that cannot be started or does not introduce itself.
+    #[cfg(unix)]
+    pub fn adapter(command: crate::protocol::AdapterCommand) -> Result<Self, Failure> {
+        use crate::protocol::{Adapter, Incidents};
+        let name = Adapter::start(&command)?.describe().name.clone();
+        let incidents = Incidents::default();
+        let shared = incidents.clone();
+        let make = move || -> Result<Box<dyn Implementation>, Failure> {
+            Ok(Box::new(Adapter::start_with(&command, shared.clone())?))
+        };
+        let subject = Self::new(name, Role::Other, make);
+        Ok(Self { incidents: Box::new(move || incidents.list()), ..subject })
     }
 
     /// The same subject with its known differences.
@@ -224,6 +250,8 @@ pub struct Report {
     pub families: Vec<FamilyReport>,
     /// Known differences that were not seen although all of their runs were judged.
     pub stale: Vec<KnownDifference>,
+    /// Faults that belong to no run.
+    pub incidents: Vec<String>,
     /// The time it took.
     pub elapsed: Duration,
 }
@@ -262,10 +290,20 @@ impl Report {
         self.stale.is_empty() && self.families.iter().all(|family| family.differ.is_empty())
     }
 
-    /// Whether an answer is missing.
+    /// The number of runs that were judged: neither skipped nor without an answer.
+    #[must_use]
+    pub fn judged(&self) -> usize {
+        let judged =
+            |one: &FamilyReport| one.agree.len() + one.known_differences + one.differ.len();
+        self.families.iter().map(judged).sum()
+    }
+
+    /// Whether an answer is missing, or all of them.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.families.iter().any(|family| !family.broken.is_empty() || family.given_up > 0)
+        let incomplete = |one: &FamilyReport| !one.broken.is_empty() || one.given_up > 0;
+        let nothing = self.judged() == 0;
+        nothing || !self.incidents.is_empty() || self.families.iter().any(incomplete)
     }
 
     /// What came of a family, if any of its runs was chosen.
@@ -355,6 +393,7 @@ pub fn run(
         families,
         stale: stale.into_iter().cloned().collect(),
         description,
+        incidents: (subject.incidents)(),
         elapsed: start.elapsed(),
     })
 }
@@ -396,13 +435,10 @@ impl Shared<'_> {
                     &mut report.observations,
                 );
                 let expectation = trial.expectation_for(&self.description.capabilities.expectation);
-                if matches!(outcome, Outcome::Broken(_)) {
-                    if self.broken.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_BROKEN {
-                        self.stop.store(true, Ordering::Relaxed);
-                    } else {
-                        // Nothing of a broken run may leak into the next one.
-                        implementation = (self.subject.make)()?;
-                    }
+                if matches!(outcome, Outcome::Broken(_))
+                    && self.broken.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_BROKEN
+                {
+                    self.stop.store(true, Ordering::Relaxed);
                 }
                 report.take(*position, outcome, expectation.error.is_some());
             }

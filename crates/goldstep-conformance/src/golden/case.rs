@@ -415,8 +415,14 @@ impl Context<'_> {
         variables: &[Variable],
         steps: usize,
     ) -> Result<Expectation, GoldenError> {
-        let records = raw.steps.unwrap_or_else(|| (0..steps).map(|_| None).collect());
-        self.count("steps of expected_in", records.len(), steps)?;
+        let mut records = raw.steps.unwrap_or_default();
+        // A list may end where nothing more is expected.
+        if records.len() > steps {
+            let rule = format!("have at most {steps} entries");
+            let got = records.len().to_string();
+            return Err(self.place.content("steps of expected_in", rule, got));
+        }
+        records.resize_with(steps, || None);
         let expected = records
             .into_iter()
             .map(|record| record.map(|record| self.expected(record, variables)).transpose());

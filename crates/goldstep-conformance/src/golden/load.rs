@@ -55,18 +55,11 @@ pub(super) fn load(directory: &Path) -> Result<Golden, GoldenError> {
     let budget = Budget::new();
     let mut golden =
         Golden { directory: directory.to_owned(), generated: None, families: Vec::new() };
-    let mut listed = HashSet::new();
+    let (mut ids, mut listed) = (HashSet::new(), HashSet::new());
     for manifest in &found.manifests {
-        let (generated, families) = packed(manifest, &budget, &mut listed)?;
+        let (generated, families) = packed(manifest, &budget, &mut ids, &mut listed)?;
         golden.generated.get_or_insert(generated);
-        for family in families {
-            if golden.families.iter().any(|other| other.id == family.id) {
-                let place = Place { path: manifest, line: 1 };
-                let twice = format!("{} twice", family.id);
-                return Err(place.content("families", "have unique ids", twice));
-            }
-            golden.families.push(family);
-        }
+        golden.families.extend(families);
     }
     found.others.retain(|path| !listed.contains(path));
     stand_alone(&found.others, &budget, &mut golden.families)?;
@@ -130,11 +123,16 @@ fn walk(directory: &Path, depth: usize, found: &mut Found) -> Result<(), GoldenE
 fn packed(
     manifest: &Path,
     budget: &Budget,
+    ids: &mut HashSet<String>,
     listed: &mut HashSet<PathBuf>,
 ) -> Result<(Map<String, Value>, Vec<Family>), GoldenError> {
     let file = GoldenFile::read(manifest.to_owned())?;
     let line = file.whole();
     let raw: RawManifest = line.versioned(TRACE_FORMAT, "goldstep-trace/1 (manifest)")?;
+    if let Some(family) = raw.families.iter().find(|family| !ids.insert(family.id.clone())) {
+        let twice = format!("{} twice", shortened(&family.id));
+        return Err(line.place().content("families", "have unique ids", twice));
+    }
     let base = manifest.parent().unwrap_or(Path::new("."));
     for entry in raw.families.iter().flat_map(|family| &family.files) {
         let inside = Path::new(&entry.path)

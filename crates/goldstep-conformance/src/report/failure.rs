@@ -65,6 +65,12 @@ pub fn failures(
 pub fn not_answered(golden: &Golden, report: &Report) -> String {
     const MOST: usize = 5;
     let mut text = String::new();
+    if report.judged() == 0 {
+        let _ = writeln!(text, "BROKEN {}  nothing was judged, every run was skipped", report.name);
+    }
+    for incident in report.incidents.iter().take(MOST) {
+        let _ = writeln!(text, "BROKEN {}  {incident}", report.name);
+    }
     for family in &report.families {
         for (position, failure) in family.broken.iter().take(MOST) {
             let name = golden.families()[family.family].trial(*position).name();

@@ -38,6 +38,7 @@ fn backend(golden: &Golden, report: &Report) -> Value {
         "source": report.description.source,
         "agrees": report.agrees(),
         "broken": report.is_broken(),
+        "incidents": report.incidents,
         "elapsed_s": report.elapsed.as_secs_f64(),
         "families": report.families.iter().map(family).collect::<Vec<_>>(),
         "causes": causes(golden, report).iter().map(|one| cause(golden, one)).collect::<Vec<_>>(),
