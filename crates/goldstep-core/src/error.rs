@@ -78,9 +78,20 @@ pub enum Error {
         /// The class name.
         class_name: String,
     },
-    /// A schedule lacks a field or has one that it does not know.
+    /// A field of a schedule that cannot be used.
     #[error("{class_name} {rule}, got {value}")]
     Schedule {
+        /// The schedule's class name.
+        class_name: &'static str,
+        /// What it has to fulfil.
+        rule: String,
+        /// What it was.
+        value: String,
+    },
+    /// A schedule lacks a field or has one that it does not know: what Python answers when a class
+    /// is called with the wrong arguments.
+    #[error("{class_name} {rule}, got {value}")]
+    ScheduleField {
         /// The schedule's class name.
         class_name: &'static str,
         /// What it has to fulfil.
@@ -214,19 +225,22 @@ pub enum Error {
 }
 
 impl Error {
-    /// The Keras exception that corresponds: `ValueError`, `TypeError`, `KeyError`,
-    /// `AttributeError` or `InvalidArgumentError`.
+    /// The class name of the exception that corresponds in Keras: `ValueError`, `TypeError`,
+    /// `AttributeError`, `InvalidArgumentError`, and `error` for a pattern.
     #[must_use]
     pub const fn keras_type(&self) -> &'static str {
         match self {
             Self::ArgumentType { .. }
             | Self::UnknownArgument { .. }
+            | Self::ScheduleField { .. }
             | Self::NumberOntoSchedule { .. } => "TypeError",
             Self::Length { .. }
             | Self::Shape { .. }
             | Self::Tensor { .. }
             | Self::RowIndex { .. } => "InvalidArgumentError",
             Self::NotBuilt { .. } => "AttributeError",
+            // Python's module `re` calls it so.
+            Self::Pattern { .. } => "error",
             Self::Backend { .. } => "InternalError",
             _ => "ValueError",
         }

@@ -93,12 +93,19 @@ impl Arithmetic {
         }
     }
 
-    /// The sum, accumulated in float64 and rounded once, as in the reference.
+    /// The exact sum, rounded once, as in the reference.
     pub(crate) fn sum(self, values: impl DoubleEndedIterator<Item = f64>) -> f64 {
         if self.mistake == Mistake::SumsBackwards {
             return values.rev().fold(0.0, |sum, value| self.round(sum + value));
         }
-        self.round(values.sum())
+        let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
+        for value in values {
+            let next = sum + value;
+            let larger = sum.abs() >= value.abs();
+            lost += if larger { (sum - next) + value } else { (value - next) + sum };
+            sum = next;
+        }
+        self.round(if sum.is_finite() { sum + lost } else { sum })
     }
 
     /// The mean; empty: NaN.

@@ -87,7 +87,8 @@ fn by_global_norm(gradients: &mut [Option<Rows>], limit: f64, a: Arithmetic) {
             let half = |gradient: &Rows| {
                 a.round(a.sum(gradient.values.iter().map(|x| a.times(*x, *x))) / 2.0)
             };
-            a.round(a.times(a.round(present().map(half).sum()), 2.0).sqrt())
+            let halves: Vec<f64> = present().map(half).collect();
+            a.round(a.times(a.sum(halves.into_iter()), 2.0).sqrt())
         }
     };
     let inverse = match a.mistake {

@@ -66,7 +66,7 @@ impl<T: Element> Real<T> {
         }
     }
 
-    /// The sum, accumulated in float64 and rounded once.
+    /// The exact sum, rounded once.
     ///
     /// TensorFlow sums in `T`, in packets and trees whose shape depends on the machine; the exact
     /// sum lies in the middle of what they give. It overflows where theirs does, since every sum
@@ -74,7 +74,7 @@ impl<T: Element> Real<T> {
     /// type below 8 elements and along columns, in packets of 8 above (executed on 2.12.1), which
     /// is up to half an eps per element away.
     pub(crate) fn sum(values: impl Iterator<Item = Self>) -> Self {
-        Self::round(values.map(Self::to_f64).sum())
+        Self::round(exact_sum(values.map(Self::to_f64)))
     }
 
     /// The mean as TensorFlow forms it: the sum in `T`, divided by the count in `T`. Empty: NaN.
@@ -88,6 +88,18 @@ impl<T: Element> Real<T> {
     pub(crate) fn rms(values: &[Self]) -> Self {
         Self::mean(values.iter().map(|value| value.square()), values.len()).sqrt()
     }
+}
+
+/// The sum with twice the digits of float64 (Neumaier), so that it is exact for float64 as well.
+fn exact_sum(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
+    for value in values {
+        let next = sum + value;
+        lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
+        sum = next;
+    }
+    // What is lost beside an infinity is NaN and says nothing.
+    if sum.is_finite() { sum + lost } else { sum }
 }
 
 impl<T: Element> Add for Real<T> {
@@ -164,6 +176,16 @@ mod tests {
         for value in [one.max(nan), nan.max(one), one.min(nan), nan.min(one)] {
             assert!(value.to_f64().is_nan());
         }
+    }
+
+    #[test]
+    fn sums_are_exact_in_every_type() {
+        let small = 2.0_f64.powi(-53);
+        let values = std::iter::once(1.0).chain(std::iter::repeat_n(small, 1 << 10));
+        let sum = Real::<f64>::sum(values.map(Real::round)).to_f64();
+        assert_eq!(sum.to_bits(), (1.0 + 2.0_f64.powi(-43)).to_bits());
+        let infinite = [f64::MAX, f64::MAX, 1.0].map(Real::<f64>::round);
+        assert!(Real::sum(infinite.into_iter()).to_f64().is_infinite());
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Fields<'_> {
     }
 
     fn error(&self, rule: &str, value: &str) -> Error {
-        Error::Schedule {
+        Error::ScheduleField {
             class_name: self.class_name,
             rule: rule.to_owned(),
             value: value.to_owned(),
@@ -513,7 +513,7 @@ mod tests {
             (
                 schedule("CosineDecay", json!({"decay_steps": 3})),
                 "CosineDecay must have the field initial_learning_rate, got none",
-                "ValueError",
+                "TypeError",
             ),
             (
                 schedule(
@@ -521,7 +521,7 @@ mod tests {
                     json!({"initial_learning_rate": 1, "decay_steps": 3, "warmup_steps": 2}),
                 ),
                 "CosineDecay must have known fields only, got warmup_steps",
-                "ValueError",
+                "TypeError",
             ),
             (
                 schedule("PiecewiseConstantDecay", json!({"boundaries": 3, "values": [1]})),
