@@ -115,7 +115,8 @@ pub enum Allowance {
     /// Not at all; −0 equals 0.
     Exact,
     /// So many ulp of the largest anchor: the golden values before and after the step, for an
-    /// average those of its variable too. The smallest normal number is the floor of an anchor.
+    /// average those of its variable too, for a variable that its average has overwritten those of
+    /// the average too. The smallest normal number is the floor of an anchor.
     Anchored(f64),
     /// So many eps of the expected magnitude, plus the smallest normal number.
     Relative(f64),
