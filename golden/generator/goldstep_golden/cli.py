@@ -1,8 +1,10 @@
 """The command line of the generator: `generate.py --out DIR [...]` records families."""
 
 import argparse
+import multiprocessing
 import os
 import sys
+import threading
 from pathlib import Path
 
 from . import provenance
@@ -50,6 +52,9 @@ def _parser():
     )
     parser.add_argument("--python-2-15", help="an interpreter with TensorFlow 2.15.1")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--stop-at-eof", action="store_true", help="stop when standard input is closed"
+    )
     parser.add_argument("--progress", choices=["human", "json"], default="human")
     return parser
 
@@ -64,6 +69,8 @@ def _names(text):
 
 
 def _generate(options):
+    if options.stop_at_eof:
+        threading.Thread(target=_stop_at_eof, daemon=True).start()
     if options.out is None:
         raise Failure("--out must name a folder that does not exist yet, got none")
     families = [registry()[name] for name in options.families or sorted(registry())]
@@ -71,6 +78,14 @@ def _generate(options):
         families = [family.sampled(options.sample) for family in families]
     for line in generate(families, options):
         print(line)
+
+
+def _stop_at_eof():
+    """Whoever started us holds the other end, and has gone when it closes."""
+    sys.stdin.buffer.read()
+    for child in multiprocessing.active_children():
+        child.terminate()
+    os._exit(130)
 
 
 def _record(_options):

@@ -21,12 +21,12 @@ class ElementType:
         self.carrier = np.dtype(carrier)
 
     def round(self, values):
-        """Rounds to the nearest value of this type (ties to even), in the carrier type."""
+        """The nearest values of this type (ties to even), in the carrier; NaN is the quiet NaN."""
         if self.name == "bfloat16":
             return _round_to_bfloat16(np.asarray(values, np.float32))
         with np.errstate(over="ignore"):
-            narrow = np.asarray(values).astype(self.name)
-        return narrow.astype(self.carrier)
+            rounded = np.asarray(values).astype(self.name).astype(self.carrier)
+        return np.where(np.isnan(rounded), self.carrier.type(np.nan), rounded)
 
     def to_bytes(self, values):
         """The little-endian bytes of the values in this type."""

@@ -192,17 +192,19 @@ class TwoOraclesFamily(CasesFamily):
 
     def _merge(self, line, here):
         """`line` is the JSON of the case as the other version recorded it."""
-        expected_in = to_json({self.here: _expectation(here)})
-        return f'{line[:-1]},"expected_in":{expected_in}}}', pack.case_counts(json.loads(line))
+        there = json.loads(line)
+        expected_in = to_json({self.here: _expectation(here, len(there["steps"]))})
+        return f'{line[:-1]},"expected_in":{expected_in}}}', pack.case_counts(there)
 
     def generated(self):
         """Where the unnamed expectations come from."""
         return self.oracle.describe()
 
 
-def _expectation(case):
-    """What `expected_in` holds: the expected of each step, null where it failed, and the rest."""
-    expectation = {"steps": [step.get("expected") for step in case["steps"]]}
+def _expectation(case, count):
+    """What `expected_in` holds; null for the step that failed and for those after it."""
+    steps = [step.get("expected") for step in case["steps"]]
+    expectation = {"steps": steps + [None] * (count - len(steps))}
     for key in ("finalized", "expected_error"):
         if key in case:
             expectation[key] = case[key]
