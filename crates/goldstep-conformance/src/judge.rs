@@ -521,7 +521,7 @@ impl Run<'_, '_> {
         }
         match self.mode {
             // From rank 2 it is rebuilt from factors, and so rounded anew.
-            Mode::Forced if quantity == Quantity::V => None,
+            Mode::Forced if quantity == Quantity::V && self.is_factored(variable) => None,
             Mode::Forced => Some(before),
             Mode::Free => match step.previous {
                 Some(own) => answered(own, quantity, variable),
@@ -693,6 +693,10 @@ impl Run<'_, '_> {
                 schedule: self.schedule,
             },
         )
+    }
+
+    fn is_factored(&self, variable: usize) -> bool {
+        self.trial.variables[variable].shape.len() >= 2
     }
 
     fn shows(&self, quantity: Quantity) -> bool {

@@ -1,7 +1,7 @@
 //! Golden files that cannot be used: each is answered by an error that names the file, the rule and
 //! the value, none by a panic, a hang or memory that a short file promises to fill.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 use std::fs;
 use std::path::Path;
