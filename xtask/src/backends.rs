@@ -3,10 +3,11 @@
 use anyhow::{Result, bail};
 use goldstep_conformance::Subject;
 use goldstep_conformance::agreement::Role;
+use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
 /// The names of the backends, the reference first.
-const NAMES: [&str; 1] = ["reference"];
+const NAMES: [&str; 2] = ["reference", "cpu"];
 
 /// The backends of those names, in that order; all of them for no name.
 pub(crate) fn subjects(names: &[String]) -> Result<Vec<Subject>> {
@@ -18,6 +19,7 @@ pub(crate) fn subjects(names: &[String]) -> Result<Vec<Subject>> {
         }
         match name.as_str() {
             "reference" => Ok(goldstep_reference::conformance::subject()),
+            "cpu" => Ok(cpu::subject(cpu::Settings::default())),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
     };

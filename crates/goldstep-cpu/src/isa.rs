@@ -1,0 +1,125 @@
+//! Which instruction set the kernels run in: a value that only detection creates.
+
+use goldstep_core::Error;
+
+use crate::lanes::{Lanes, Memory};
+use crate::real::CpuElement;
+
+/// The environment variable that forces an instruction set.
+const VARIABLE: &str = "GOLDSTEP_ISA";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// An instruction set that this processor has.
+///
+/// A value is the proof: it comes from [`Isa::best`] or [`Isa::available`] only. All of them give
+/// the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Isa(Level);
+
+impl Isa {
+    /// Plain Rust, compiled for the target's baseline.
+    pub const PORTABLE: Self = Self(Level::Portable);
+
+    /// The instruction sets of this processor, the fastest last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
+                found.push(Self(Level::Avx2));
+                if is_x86_feature_detected!("avx512f") {
+                    found.push(Self(Level::Avx512));
+                }
+            }
+        }
+        found
+    }
+
+    /// The fastest of them, unless the environment variable `GOLDSTEP_ISA` names another.
+    ///
+    /// # Errors
+    /// A name that is none of [`Isa::available`]'s.
+    pub fn detect() -> Result<Self, Error> {
+        let forced = std::env::var(VARIABLE).unwrap_or_default();
+        if forced.is_empty() { Ok(Self::best()) } else { Self::by_name(&forced) }
+    }
+
+    /// The fastest of [`Isa::available`].
+    #[must_use]
+    pub fn best() -> Self {
+        Self::available().into_iter().max().unwrap_or(Self::PORTABLE)
+    }
+
+    /// The one of that name.
+    ///
+    /// # Errors
+    /// A name that is unknown, or of an instruction set that this processor lacks.
+    pub fn by_name(name: &str) -> Result<Self, Error> {
+        let unknown = || Error::Argument {
+            name: VARIABLE,
+            rule: "an instruction set of this processor: portable, avx2 or avx512",
+            value: name.to_owned(),
+        };
+        Self::available().into_iter().find(|isa| isa.name() == name).ok_or_else(unknown)
+    }
+
+    /// Its name: `portable`, `avx2` or `avx512`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+        }
+    }
+
+    /// Runs a kernel compiled for this instruction set.
+    #[inline]
+    #[expect(unsafe_code, reason = "a function of an instruction set beyond the baseline")]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Level::Portable => kernel.run::<<K::Element as CpuElement>::Portable>(),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value exists only when detection has found AVX2 and F16C.
+            Level::Avx2 => unsafe { run_avx2(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value exists only when detection has found AVX-512F.
+            Level::Avx512 => unsafe { run_avx512(kernel) },
+        }
+    }
+}
+
+/// A kernel: its arguments, and one body for every instruction set.
+///
+/// `run` and everything it calls must be `#[inline(always)]`, so that the body lies inside the
+/// function that carries the instruction set.
+pub(crate) trait Kernel {
+    type Element: CpuElement;
+    type Output;
+    fn run<V>(self) -> Self::Output
+    where
+        V: Lanes<Real = <Self::Element as CpuElement>::Real> + Memory<Self::Element>;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<<K::Element as CpuElement>::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<<K::Element as CpuElement>::Avx512>()
+}

@@ -1,0 +1,152 @@
+//! Parameters below rank 2, whose second moment is kept for each element.
+//!
+//! ```text
+//! v  = flush(β₂ v + (1 − β₂)(g² + ε₁))
+//! u  = g · (1 / √v),  Σu²                              first pass
+//! p −= α · (u · (1 / max(1, rms(u) / d)))              second pass
+//! ```
+
+use goldstep_core::{Element, SecondMomentUnderflow};
+
+use super::literal::update_of;
+use super::update::{Rule, each_vector};
+use super::{Clip, Decay, Moment, tree};
+use crate::isa::Kernel;
+use crate::lanes::{LANES, Lanes, Memory};
+use crate::real::{CpuElement, Real};
+use crate::tile::{Tile, TileMut};
+
+/// CpuElement whose divisions and square roots are in flight together.
+const SUMS: usize = 4;
+
+/// `u`; with [`SecondMomentUnderflow::Finite`] zero where there is no second moment.
+#[inline(always)]
+fn update_or_none<V: Lanes, C: Clip<V::Real>>(
+    gradient: V,
+    clip: C,
+    second_moment: V,
+    underflow: SecondMomentUnderflow,
+) -> V {
+    let u = update_of(gradient, clip, second_moment);
+    match underflow {
+        SecondMomentUnderflow::MatchKeras => u,
+        _ => second_moment.select_zero(V::zero(), u),
+    }
+}
+
+/// Updates the second moment of a run of elements and returns their `Σu²`.
+pub(crate) struct FullStatistics<'a, T: CpuElement, C> {
+    pub(crate) gradient: &'a [T],
+    pub(crate) clip: C,
+    pub(crate) moment: Moment<T::Real>,
+    pub(crate) underflow: SecondMomentUnderflow,
+    pub(crate) second_moment: &'a mut [T::Real],
+}
+
+impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let Self { gradient, clip, moment, underflow, second_moment } = self;
+        let take_up = TakeUp { clip, moment, underflow };
+        let (g, g_tail) = gradient.as_chunks::<LANES>();
+        let (v, v_tail) = second_moment.as_chunks_mut::<LANES>();
+        let (g_groups, g_few) = g.as_chunks::<SUMS>();
+        let (v_groups, v_few) = v.as_chunks_mut::<SUMS>();
+        let mut sums = [V::zero(); SUMS];
+        for (g, v) in g_groups.iter().zip(v_groups) {
+            for k in 0..SUMS {
+                let (new, squared) = take_up.one(V::read(&g[k]), V::load(&v[k]));
+                new.store(&mut v[k]);
+                sums[k] = sums[k].add(squared);
+            }
+        }
+        let mut sum = tree(sums);
+        for (g, v) in g_few.iter().zip(v_few) {
+            let (new, squared) = take_up.one(V::read(g), V::load(v));
+            new.store(v);
+            sum = sum.add(squared);
+        }
+        let mut total = sum.total();
+        if !g_tail.is_empty() {
+            let mut lanes = [T::Real::ONE; LANES];
+            lanes[..v_tail.len()].copy_from_slice(v_tail);
+            let (new, squared) = take_up.one(V::read_head(g_tail), V::load(&lanes));
+            new.store(&mut lanes);
+            v_tail.copy_from_slice(&lanes[..v_tail.len()]);
+            let squared = squared.to_array();
+            total = squared[..v_tail.len()].iter().fold(total, |total, x| total + x.to_f64());
+        }
+        total
+    }
+}
+
+/// How a second moment takes up a gradient.
+struct TakeUp<R, C> {
+    clip: C,
+    moment: Moment<R>,
+    underflow: SecondMomentUnderflow,
+}
+
+impl<R: Real, C: Clip<R>> TakeUp<R, C> {
+    /// The new second moments and the squares of the update.
+    #[inline(always)]
+    fn one<V: Lanes<Real = R>>(&self, gradient: V, old: V) -> (V, V) {
+        let clipped = self.clip.apply(gradient);
+        let new = self.moment.blend(old, clipped.mul(clipped));
+        let u = update_or_none(gradient, self.clip, new, self.underflow);
+        (new, u.mul(u))
+    }
+}
+
+/// Updates a run of elements, one row of a tile, and returns the sum of its new squares.
+pub(crate) struct FullUpdate<'a, T: CpuElement, C, D> {
+    pub(crate) parameter: TileMut<'a, T>,
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) clip: C,
+    pub(crate) decay: D,
+    pub(crate) second_moment: &'a [T::Real],
+    pub(crate) underflow: SecondMomentUnderflow,
+    /// `1 / max(1, rms(u) / d)`.
+    pub(crate) shrink: T::Real,
+    /// α.
+    pub(crate) step_size: T::Real,
+}
+
+impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for FullUpdate<'_, T, C, D> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let Self { mut parameter, gradient, clip, decay, second_moment, underflow, .. } = self;
+        let (vectors, tail) = second_moment.as_chunks::<LANES>();
+        let mut last = [T::Real::ONE; LANES];
+        last[..tail.len()].copy_from_slice(tail);
+        let (shrink, step_size) = (self.shrink, self.step_size);
+        let rule = Full { clip, decay, vectors, last, underflow, shrink, step_size };
+        each_vector::<T, V>(&mut parameter, gradient, &rule)
+    }
+}
+
+struct Full<'a, R, C, D> {
+    clip: C,
+    decay: D,
+    vectors: &'a [[R; LANES]],
+    /// The second moments after the last whole vector.
+    last: [R; LANES],
+    underflow: SecondMomentUnderflow,
+    shrink: R,
+    step_size: R,
+}
+
+impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Full<'_, R, C, D> {
+    #[inline(always)]
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, _: usize, j: usize) -> V {
+        let v = V::load(self.vectors.get(j).unwrap_or(&self.last));
+        let u = update_or_none(gradient, self.clip, v, self.underflow);
+        self.decay.apply(old).sub(u.mul(V::splat(self.shrink)).mul(V::splat(self.step_size)))
+    }
+}

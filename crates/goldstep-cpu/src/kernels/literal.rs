@@ -1,0 +1,144 @@
+//! The update as Keras writes it, with TensorFlow's flush to zero, for matrices whose factors may
+//! leave the normal range.
+//!
+//! ```text
+//! v_ij = flush(flush(r_i / mean(r)) · c_j)
+//! u_ij = g_ij · (1 / √v_ij)
+//! p   −= α · (u_ij · (1 / max(1, rms(u) / d)))
+//! ```
+//!
+//! With [`SecondMomentUnderflow::Finite`] an element with `v_ij = 0` takes its update from the
+//! factors instead, or none where a factor is 0.
+
+use goldstep_core::{Element, SecondMomentUnderflow};
+
+use super::update::{Rule, each_vector};
+use super::{Clip, Decay, Line, lane};
+use crate::isa::Kernel;
+use crate::kernels::columns::read_up_to;
+use crate::lanes::{LANES, Lanes, Memory};
+use crate::real::{CpuElement, Real};
+use crate::tile::{Tile, TileMut};
+
+/// The factors of a tile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Factors<'a, R> {
+    /// `r`, from the row at `first_row` on.
+    pub(crate) row_factor: &'a [Line<R>],
+    /// Where the tile's first row stands in `row_factor`.
+    pub(crate) first_row: usize,
+    /// `c`, padded to whole lines.
+    pub(crate) column_factor: &'a [Line<R>],
+    /// `mean(r)`.
+    pub(crate) mean: R,
+}
+
+impl<R: Real> Factors<'_, R> {
+    /// `u` of sixteen elements in row `i` and vector `j` of columns.
+    #[inline(always)]
+    fn update<V: Lanes<Real = R>, C: Clip<R>>(
+        &self,
+        gradient: V,
+        clip: C,
+        underflow: SecondMomentUnderflow,
+        (i, j): (usize, usize),
+    ) -> V {
+        let r = lane(self.row_factor, self.first_row + i);
+        let c = V::load(&self.column_factor[j].0);
+        let second_moment = V::splat((r / self.mean).flush()).mul(c).flush();
+        let u = update_of(gradient, clip, second_moment);
+        if underflow == SecondMomentUnderflow::MatchKeras {
+            return u;
+        }
+        let row_root = if r > R::ZERO { R::ONE / r.root() } else { R::ZERO };
+        let column_root = V::splat(self.mean.root()).div(c.sqrt());
+        let column_root = c.select_zero(V::zero(), column_root);
+        let g = clip.apply(gradient).flush();
+        second_moment.select_zero(g.mul(V::splat(row_root)).mul(column_root), u)
+    }
+}
+
+/// `g / √v`.
+#[inline(always)]
+pub(super) fn update_of<V: Lanes, C: Clip<V::Real>>(gradient: V, clip: C, second_moment: V) -> V {
+    let inverse_root = V::splat(V::Real::ONE).div(second_moment.sqrt());
+    clip.apply(gradient).flush().mul(inverse_root)
+}
+
+/// `Σu²` of a tile.
+pub(crate) struct LiteralSquares<'a, T: CpuElement, C> {
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) clip: C,
+    pub(crate) factors: Factors<'a, T::Real>,
+    pub(crate) underflow: SecondMomentUnderflow,
+}
+
+impl<T: CpuElement, C: Clip<T::Real>> Kernel for LiteralSquares<'_, T, C> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let mut total = 0.0;
+        for i in 0..self.gradient.rows() {
+            let mut sum = V::zero();
+            for (j, gradient) in self.gradient.row(i).chunks(LANES).enumerate() {
+                let g = read_up_to::<T, V>(gradient);
+                let u = self.factors.update(g, self.clip, self.underflow, (i, j));
+                if gradient.len() == LANES {
+                    sum = sum.add(u.mul(u));
+                } else {
+                    // The padding has gradient 0 and factor 0, whose product is NaN.
+                    let lanes = u.mul(u).to_array();
+                    total += lanes[..gradient.len()].iter().fold(0.0, |t, x| t + x.to_f64());
+                }
+            }
+            total += sum.total();
+        }
+        total
+    }
+}
+
+/// Updates a tile and returns the sum of its new squares.
+pub(crate) struct LiteralUpdate<'a, T: CpuElement, C, D> {
+    pub(crate) parameter: TileMut<'a, T>,
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) clip: C,
+    pub(crate) decay: D,
+    pub(crate) factors: Factors<'a, T::Real>,
+    pub(crate) underflow: SecondMomentUnderflow,
+    /// `1 / max(1, rms(u) / d)`.
+    pub(crate) shrink: T::Real,
+    /// α.
+    pub(crate) step_size: T::Real,
+}
+
+impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for LiteralUpdate<'_, T, C, D> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let Self { mut parameter, gradient, clip, decay, factors, underflow, .. } = self;
+        let (shrink, step_size) = (self.shrink, self.step_size);
+        let rule = Literal { clip, decay, factors, underflow, shrink, step_size };
+        each_vector::<T, V>(&mut parameter, gradient, &rule)
+    }
+}
+
+struct Literal<'a, R, C, D> {
+    clip: C,
+    decay: D,
+    factors: Factors<'a, R>,
+    underflow: SecondMomentUnderflow,
+    shrink: R,
+    step_size: R,
+}
+
+impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Literal<'_, R, C, D> {
+    #[inline(always)]
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, i: usize, j: usize) -> V {
+        let u = self.factors.update(gradient, self.clip, self.underflow, (i, j));
+        self.decay.apply(old).sub(u.mul(V::splat(self.shrink)).mul(V::splat(self.step_size)))
+    }
+}

@@ -1,0 +1,91 @@
+//! Sixteen lanes of one floating-point type, the same on every processor.
+//!
+//! A kernel is written once over [`Lanes`] and compiled for each instruction set. Every operation
+//! is either element by element or, for [`Lanes::pair_sums`], in an order that is fixed here. No
+//! operation fuses a multiplication with an addition. The results are therefore the same bits
+//! whatever the register width.
+
+mod array;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use array::ArrayLanes;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2F32, Avx2F64, Avx512F32, Avx512F64};
+
+use goldstep_core::Element;
+
+use crate::real::Real;
+
+/// Lanes of a vector: sixteen f32 fill one AVX-512 register and one cache line.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen values of [`Real`] and what the kernels do with them.
+///
+/// The implementations for AVX2 and AVX-512 may be used only below [`crate::isa::Isa::run`], which
+/// is the only caller of a kernel.
+pub trait Lanes: Copy {
+    /// The type of arithmetic.
+    type Real: Real;
+    /// CpuElement of columns that a kernel keeps in registers with two sums each.
+    const STRIP: usize;
+
+    fn splat(value: Self::Real) -> Self;
+    fn load(source: &[Self::Real; LANES]) -> Self;
+    fn store(self, target: &mut [Self::Real; LANES]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn sqrt(self) -> Self;
+    /// `if self < other { self } else { other }`: `other` where either is NaN.
+    fn lesser(self, other: Self) -> Self;
+    /// `if self > other { self } else { other }`: `other` where either is NaN.
+    fn greater(self, other: Self) -> Self;
+    /// Zero where the magnitude is below the smallest normal number; NaN stays.
+    fn flush(self) -> Self;
+    /// `if_zero` where this is zero of either sign, `otherwise` elsewhere and where this is NaN.
+    fn select_zero(self, if_zero: Self, otherwise: Self) -> Self;
+    /// The sums of neighbours: lanes 0 to 7 are the pairs of `self`, 8 to 15 those of `other`.
+    fn pair_sums(self, other: Self) -> Self;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        Self::splat(Self::Real::ZERO)
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [Self::Real; LANES] {
+        let mut array = [Self::Real::ZERO; LANES];
+        self.store(&mut array);
+        array
+    }
+
+    /// The sum of all lanes, added in f64 in a fixed tree.
+    #[inline(always)]
+    fn total(self) -> f64 {
+        let lane = self.to_array().map(Element::to_f64);
+        let quarter = |i: usize| (lane[i] + lane[i + 1]) + (lane[i + 2] + lane[i + 3]);
+        (quarter(0) + quarter(4)) + (quarter(8) + quarter(12))
+    }
+}
+
+/// Lanes that can be read from, and rounded to, elements of type `T` in memory.
+pub trait Memory<T>: Lanes {
+    fn read(source: &[T; LANES]) -> Self;
+    /// Writes all lanes and returns them as they were rounded to memory.
+    fn write(self, target: &mut [T; LANES]) -> Self;
+    /// The first `source.len()` lanes, fewer than [`LANES`]; the others are zero.
+    fn read_head(source: &[T]) -> Self;
+    /// Writes the first `target.len()` lanes, fewer than [`LANES`].
+    fn write_head(self, target: &mut [T]);
+}
+
+/// The sums of sixteen vectors, one in each lane, every vector summed in a fixed tree.
+#[inline(always)]
+pub(crate) fn sums_of_sixteen<V: Lanes>(v: &[V; LANES]) -> V {
+    let pair = |i: usize| v[i].pair_sums(v[i + 1]);
+    let quad = |i: usize| pair(i).pair_sums(pair(i + 2));
+    let oct = |i: usize| quad(i).pair_sums(quad(i + 4));
+    oct(0).pair_sums(oct(8))
+}

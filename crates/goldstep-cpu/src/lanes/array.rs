@@ -1,0 +1,105 @@
+//! Lanes as an array: for every processor, and the definition that the others must agree with.
+
+use std::array::from_fn;
+
+use super::{LANES, Lanes, Memory};
+use crate::real::{CpuElement, Real};
+
+/// Sixteen lanes in an array; the compiler chooses the registers.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub struct ArrayLanes<R>([R; LANES]);
+
+impl<R: Real> ArrayLanes<R> {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(R, R) -> R) -> Self {
+        Self(from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl<R: Real> Lanes for ArrayLanes<R> {
+    type Real = R;
+    const STRIP: usize = 1;
+
+    #[inline(always)]
+    fn splat(value: R) -> Self {
+        Self([value; LANES])
+    }
+    #[inline(always)]
+    fn load(source: &[R; LANES]) -> Self {
+        Self(*source)
+    }
+    #[inline(always)]
+    fn store(self, target: &mut [R; LANES]) {
+        *target = self.0;
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(self.0.map(Real::root))
+    }
+    #[inline(always)]
+    fn lesser(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn greater(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn flush(self) -> Self {
+        Self(self.0.map(|x| if x.magnitude() < R::MIN_POSITIVE { R::ZERO } else { x }))
+    }
+    #[inline(always)]
+    fn select_zero(self, if_zero: Self, otherwise: Self) -> Self {
+        Self(from_fn(|i| if self.0[i] == R::ZERO { if_zero.0[i] } else { otherwise.0[i] }))
+    }
+    #[inline(always)]
+    fn pair_sums(self, other: Self) -> Self {
+        Self(from_fn(|i| {
+            let (source, at) = if i < 8 { (&self.0, 2 * i) } else { (&other.0, 2 * i - LANES) };
+            source[at] + source[at + 1]
+        }))
+    }
+}
+
+impl<T: CpuElement<Real = R>, R: Real> Memory<T> for ArrayLanes<R> {
+    #[inline(always)]
+    fn read(source: &[T; LANES]) -> Self {
+        Self(source.map(T::to_real))
+    }
+    #[inline(always)]
+    fn write(self, target: &mut [T; LANES]) -> Self {
+        *target = self.0.map(T::from_real);
+        Self(target.map(T::to_real))
+    }
+    #[inline(always)]
+    fn read_head(source: &[T]) -> Self {
+        let mut lanes = [R::ZERO; LANES];
+        for (lane, element) in lanes.iter_mut().zip(source) {
+            *lane = element.to_real();
+        }
+        Self(lanes)
+    }
+    #[inline(always)]
+    fn write_head(self, target: &mut [T]) {
+        for (element, lane) in target.iter_mut().zip(self.0) {
+            *element = T::from_real(lane);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Statistics of a factored parameter: factors, their range, and `Σu²`.
+//!
+//! ```text
+//! for each matrix of the parameter:
+//!     one read of g → r, c, and Σ_j W_j / c_j  (or, short and wide, Σ_i V_i / r_i)
+//!     Σu² = mean(r) · that sum, if the range of r and c proves it
+//!           else one more read of g, literally
+//! ```
+//!
+//! In real arithmetic both are the same. In floating point Keras forms `r / mean(r)` and then `v`
+//! in the parameter's type, where either can underflow to zero or overflow, and the update becomes
+//! infinite or NaN; the algebra would stay finite. The proof takes the extremes of both factors.
+
+use goldstep_core::{Element, SecondMomentUnderflow};
+
+use crate::execute::{Context, Split, each_block, fold};
+use crate::kernels::columns::ColumnStatistics;
+use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
+use crate::kernels::literal::{Factors, LiteralSquares};
+use crate::kernels::rows::RowStatistics;
+use crate::kernels::{Bounded, Extent, Line, Scaled, Unclipped};
+use crate::lanes::LANES;
+use crate::plan::{Axis, Cut};
+use crate::real::{CpuElement, Real};
+use crate::scalars::{Clipping, StepScalars};
+use crate::scratch::Slot;
+use crate::tile::Tile;
+
+/// What the update needs to know of one matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Summary<R> {
+    /// `mean(r)`.
+    pub(crate) mean: R,
+    /// Smallest and largest second moment; only where `regular`.
+    least: f64,
+    largest: f64,
+    /// Whether the algebra agrees with the literal formula.
+    regular: bool,
+}
+
+impl<R: Real> Summary<R> {
+    /// The summary of a matrix that has none yet: literal.
+    pub(crate) const UNKNOWN: Self =
+        Self { mean: R::ZERO, least: 0.0, largest: 0.0, regular: false };
+
+    /// Room for intermediate results at both ends of the normal range.
+    const MARGIN: f64 = 16.0;
+
+    fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
+        let (low, high) = (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN);
+        let divisor = mean.to_f64();
+        let (least_share, largest_share) = (row.least / divisor, row.largest / divisor);
+        let (least, largest) = (least_share * column.least, largest_share * column.largest);
+        // A comparison with NaN is false, and a NaN among the factors shows in their sum.
+        let inside = |value: f64| value > low && value < high;
+        let in_range = [row.least, row.largest, row.sum, divisor, least_share, largest_share]
+            .into_iter()
+            .chain([column.least, column.largest, column.sum, least, largest])
+            .all(inside)
+            // 1 / r is a factor of the inner loop.
+            && inside(1.0 / row.largest)
+            && inside(1.0 / row.least)
+            && inside(1.0 / column.least)
+            && inside(1.0 / column.largest);
+        // Squares below the normal range carry few digits or none. That must not show in an rms(u)
+        // that reaches the threshold.
+        let lost = R::MIN_POSITIVE.to_f64() / least;
+        let threshold = clip_threshold.to_f64();
+        let digits_suffice = lost < 1e-7 * threshold * threshold;
+        Self { mean, least, largest, regular: in_range && digits_suffice }
+    }
+
+    /// Whether `s_i·t_j` with this scale stays in the normal range, or is exactly zero.
+    pub(crate) fn is_regular(&self, scale: R) -> bool {
+        let (low, high) = (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN);
+        let scale = scale.to_f64();
+        let smallest = scale / self.largest.sqrt();
+        let largest = scale / self.least.sqrt();
+        self.regular && scale < high && (scale <= 0.0 || smallest > low) && largest < high
+    }
+}
+
+/// Statistics of one matrix: updates its factors and returns its summary and `Σu²`.
+pub(crate) fn statistics<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    cut: Cut,
+    clipping: Clipping<T::Real>,
+    scalars: &StepScalars<T::Real>,
+    gradient: Tile<'_, T>,
+    (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
+) -> (Summary<T::Real>, f64) {
+    let task = Task { context, cut, clipping, scalars, gradient };
+    let (summary, quotients) = match cut.axis {
+        Axis::Rows => task.by_rows(row_factor, column_factor),
+        Axis::Columns => task.by_columns(row_factor, column_factor),
+    };
+    let squares = summary.mean.to_f64() * quotients;
+    if summary.regular && squares.is_finite() {
+        (summary, squares)
+    } else {
+        let summary = Summary { regular: false, ..summary };
+        let region = Region { gradient, row_factor, column_factor };
+        (summary, literal_squares(context, cut, clipping, scalars.underflow, summary.mean, region))
+    }
+}
+
+struct Task<'a, T: CpuElement> {
+    context: &'a Context<'a, T::Real>,
+    cut: Cut,
+    clipping: Clipping<T::Real>,
+    scalars: &'a StepScalars<T::Real>,
+    gradient: Tile<'a, T>,
+}
+
+impl<'a, T: CpuElement> Task<'a, T> {
+    fn by_rows(
+        &self,
+        row_factor: &mut [T::Real],
+        column_factor: &mut [T::Real],
+    ) -> (Summary<T::Real>, f64) {
+        let context = self.context;
+        let vectors = column_factor.len().div_ceil(LANES);
+        let share = Share { gradient: self.gradient, factor: row_factor };
+        let (sums, row_extent) = fold(
+            context,
+            (Axis::Rows, self.cut.chunk),
+            share,
+            &|share| {
+                let mut sums = context.slot();
+                clear(&mut sums[..2 * vectors]);
+                let extent = self.row_statistics(share, &mut sums[..2 * vectors]);
+                (sums, extent)
+            },
+            &|left, right| merge(context, 2 * vectors, left, right),
+        );
+        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+        let rows = T::Real::round_from(self.gradient.rows() as f64);
+        let mean = T::Real::round_from(row_extent.sum) / rows;
+        let (column_sums, weighted_sums) = sums[..2 * vectors].split_at(vectors);
+        let (column_extent, quotients) = context.isa.run(FinishColumns {
+            column_sums,
+            weighted_sums,
+            rows,
+            moment: self.scalars.moment,
+            column_factor,
+        });
+        (Summary::new(mean, row_extent, column_extent, self.scalars.clip_threshold), quotients)
+    }
+
+    fn by_columns(
+        &self,
+        row_factor: &mut [T::Real],
+        column_factor: &mut [T::Real],
+    ) -> (Summary<T::Real>, f64) {
+        let context = self.context;
+        let rows = row_factor.len();
+        let share = Share { gradient: self.gradient, factor: column_factor };
+        let (sums, column_extent) = fold(
+            context,
+            (Axis::Columns, self.cut.chunk),
+            share,
+            &|share| {
+                let mut sums = context.slot();
+                clear(&mut sums[..2 * rows]);
+                let extent = self.column_statistics(share, &mut sums[..2 * rows]);
+                (sums, extent)
+            },
+            &|left, right| merge(context, 2 * rows, left, right),
+        );
+        let (row_sums, weighted_sums) = sums[..2 * rows].split_at(rows);
+        let (row_extent, quotients) = self.finish_rows(row_factor, row_sums, weighted_sums);
+        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+        let mean = T::Real::round_from(row_extent.sum) / T::Real::round_from(rows as f64);
+        (Summary::new(mean, row_extent, column_extent, self.scalars.clip_threshold), quotients)
+    }
+
+    /// `r` of a short matrix from its row sums, and `Σ_i V_i / r_i`.
+    fn finish_rows(
+        &self,
+        row_factor: &mut [T::Real],
+        row_sums: &[Line<T::Real>],
+        weighted_sums: &[Line<T::Real>],
+    ) -> (Extent, f64) {
+        let moment = self.scalars.moment;
+        let total = |line: &Line<T::Real>| line.0.iter().fold(0.0, |sum, x| sum + x.to_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+        let columns = T::Real::round_from(self.gradient.columns() as f64);
+        let mut extent = Extent::EMPTY;
+        let mut quotients = 0.0;
+        for ((r, sum), weighted) in row_factor.iter_mut().zip(row_sums).zip(weighted_sums) {
+            let mean = T::Real::round_from(total(sum)) / columns;
+            let fresh = moment.one_minus_beta_2 * (mean + moment.epsilon_1);
+            *r = (moment.beta_2 * *r + fresh).flush();
+            let value = r.to_f64();
+            extent = extent.join(Extent { least: value, largest: value, sum: value });
+            quotients += total(weighted) / value;
+        }
+        (extent, quotients)
+    }
+
+    fn row_statistics(&self, share: Share<'_, T>, sums: &mut [Line<T::Real>]) -> Extent {
+        let (column_sums, weighted_sums) = sums.split_at_mut(sums.len() / 2);
+        let Share { gradient, factor: row_factor } = share;
+        let moment = self.scalars.moment;
+        macro_rules! run {
+            ($clip:expr) => {
+                self.context.isa.run(RowStatistics {
+                    gradient,
+                    clip: $clip,
+                    moment,
+                    row_factor,
+                    column_sums,
+                    weighted_sums,
+                })
+            };
+        }
+        match self.clipping {
+            Clipping::Off => run!(Unclipped),
+            Clipping::Scale(scale) => run!(Scaled(scale)),
+            Clipping::Bound(bound) => run!(Bounded(bound)),
+        }
+    }
+
+    fn column_statistics(&self, share: Share<'_, T>, sums: &mut [Line<T::Real>]) -> Extent {
+        let (row_sums, weighted_sums) = sums.split_at_mut(sums.len() / 2);
+        let Share { gradient, factor: column_factor } = share;
+        let moment = self.scalars.moment;
+        macro_rules! run {
+            ($clip:expr) => {
+                self.context.isa.run(ColumnStatistics {
+                    gradient,
+                    clip: $clip,
+                    moment,
+                    column_factor,
+                    row_sums,
+                    weighted_sums,
+                })
+            };
+        }
+        match self.clipping {
+            Clipping::Off => run!(Unclipped),
+            Clipping::Scale(scale) => run!(Scaled(scale)),
+            Clipping::Bound(bound) => run!(Bounded(bound)),
+        }
+    }
+}
+
+/// A part of a gradient and the part of a factor that belongs to it.
+struct Share<'a, T: CpuElement> {
+    gradient: Tile<'a, T>,
+    factor: &'a mut [T::Real],
+}
+
+impl<T: CpuElement> Split for Share<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, other) = self.gradient.split(axis, at);
+        let (factor, rest) = self.factor.split_at_mut(at);
+        (Self { gradient, factor }, Self { gradient: other, factor: rest })
+    }
+}
+
+fn clear<R: Real>(lines: &mut [Line<R>]) {
+    lines.fill(Line([R::ZERO; LANES]));
+}
+
+fn merge<'a, R: Real>(
+    context: &Context<'a, R>,
+    lines: usize,
+    (mut left, left_extent): (Slot<'a, R>, Extent),
+    (right, right_extent): (Slot<'a, R>, Extent),
+) -> (Slot<'a, R>, Extent) {
+    context.isa.run(AddLines { target: &mut left[..lines], source: &right[..lines] });
+    (left, left_extent.join(right_extent))
+}
+
+/// A part of a matrix that is only read.
+#[derive(Clone, Copy)]
+pub(crate) struct Region<'a, T: CpuElement> {
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) row_factor: &'a [T::Real],
+    pub(crate) column_factor: &'a [T::Real],
+}
+
+impl<T: CpuElement> Split for Region<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, other) = self.gradient.split(axis, at);
+        let (rows, columns) = match axis {
+            Axis::Rows => (at, self.column_factor.len()),
+            Axis::Columns => (self.row_factor.len(), at),
+        };
+        let first = Self {
+            gradient,
+            row_factor: &self.row_factor[..rows],
+            column_factor: &self.column_factor[..columns],
+        };
+        let second = match axis {
+            Axis::Rows => Self { gradient: other, row_factor: &self.row_factor[rows..], ..self },
+            Axis::Columns => {
+                Self { gradient: other, column_factor: &self.column_factor[columns..], ..self }
+            }
+        };
+        (first, second)
+    }
+}
+
+/// How the two factors enter a pass over a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forms<R> {
+    /// As shares of the update: `s_i = scale / √(r_i / mean)`, `t_j = 1 / √c_j`.
+    Update {
+        /// `mean(r)`.
+        mean: R,
+        scale: R,
+    },
+    /// As they are.
+    Literal,
+}
+
+impl<R: Real> Forms<R> {
+    /// Writes the form of row factors.
+    fn rows(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
+        let form = match *self {
+            Self::Update { mean, scale } => Form::InverseRoot { divisor: mean, scale },
+            Self::Literal => Form::Same,
+        };
+        context.isa.run(Scales { factor, form, target });
+    }
+
+    /// Writes the form of column factors.
+    fn columns(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
+        let form = match *self {
+            Self::Update { .. } => Form::InverseRoot { divisor: R::ONE, scale: R::ONE },
+            Self::Literal => Form::Same,
+        };
+        context.isa.run(Scales { factor, form, target });
+    }
+}
+
+/// Runs `step(block, row lines, first row, column lines)` over all blocks of a matrix and adds its
+/// results in the fixed order of the cut.
+pub(crate) fn sum_over_blocks<R: Real, S: Split>(
+    context: &Context<'_, R>,
+    cut: Cut,
+    forms: Forms<R>,
+    (row_factor, column_factor): (&[R], &[R]),
+    share: S,
+    factors_of: &(impl Fn(&S) -> (&[R], &[R]) + Sync),
+    step: &(impl Fn(S, &[Line<R>], usize, &[Line<R>]) -> f64 + Sync),
+) -> f64 {
+    let mut shared = context.slot();
+    match cut.axis {
+        Axis::Rows => forms.columns(context, column_factor, &mut shared),
+        Axis::Columns => forms.rows(context, row_factor, &mut shared),
+    }
+    let shared = &*shared;
+    let leaf = |share: S| {
+        let mut own = context.slot();
+        let mut total = 0.0;
+        match cut.axis {
+            Axis::Rows => {
+                forms.rows(context, factors_of(&share).0, &mut own);
+                let mut row = 0;
+                each_block((Axis::Rows, cut.block), share, |block| {
+                    let rows = block.length(Axis::Rows);
+                    total += step(block, &own, row, shared);
+                    row += rows;
+                });
+            }
+            Axis::Columns => each_block((Axis::Columns, cut.block), share, |block| {
+                forms.columns(context, factors_of(&block).1, &mut own);
+                total += step(block, shared, 0, &own);
+            }),
+        }
+        total
+    };
+    fold(context, (cut.axis, cut.chunk), share, &leaf, &|left, right| left + right)
+}
+
+fn literal_squares<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    cut: Cut,
+    clipping: Clipping<T::Real>,
+    underflow: SecondMomentUnderflow,
+    mean: T::Real,
+    region: Region<'_, T>,
+) -> f64 {
+    sum_over_blocks(
+        context,
+        cut,
+        Forms::Literal,
+        (region.row_factor, region.column_factor),
+        region,
+        &|region| (region.row_factor, region.column_factor),
+        &|region, row_factor, first_row, column_factor| {
+            let gradient = region.gradient;
+            let factors = Factors { row_factor, first_row, column_factor, mean };
+            macro_rules! run {
+                ($clip:expr) => {
+                    context.isa.run(LiteralSquares { gradient, clip: $clip, factors, underflow })
+                };
+            }
+            match clipping {
+                Clipping::Off => run!(Unclipped),
+                Clipping::Scale(scale) => run!(Scaled(scale)),
+                Clipping::Bound(bound) => run!(Bounded(bound)),
+            }
+        },
+    )
+}

@@ -1,0 +1,307 @@
+//! The second pass over a parameter: update, average, constraint, block by block.
+
+use goldstep_core::{Constraint, SecondMomentUnderflow};
+
+use crate::execute::{Context, Split, each_block, fold};
+use crate::kernels::elements::{Blend, constrain};
+use crate::kernels::full::FullUpdate;
+use crate::kernels::literal::{Factors, LiteralUpdate};
+use crate::kernels::update::Update;
+use crate::kernels::{Bounded, Decayed, Line, Scaled, Unclipped, Undecayed};
+use crate::matrix::{Forms, Summary, sum_over_blocks};
+use crate::plan::{Axis, Cut, Plan};
+use crate::real::{CpuElement, Real};
+use crate::scalars::{Clipping, Ema};
+use crate::tile::{Tile, TileMut};
+use crate::variable::add;
+
+/// The second pass over a parameter: update, average, constraint.
+pub(crate) struct Pass<'a, R> {
+    pub(crate) context: &'a Context<'a, R>,
+    pub(crate) clipping: Clipping<R>,
+    pub(crate) decay: Option<Decayed<R>>,
+    /// α.
+    pub(crate) step_size: R,
+    /// `1 / max(1, rms(u) / d)`.
+    pub(crate) shrink: R,
+    pub(crate) underflow: SecondMomentUnderflow,
+    pub(crate) ema: Option<Ema<R>>,
+    pub(crate) constraint: Option<Constraint>,
+}
+
+/// A part of a parameter, its gradient and its average.
+pub(crate) struct Part<'a, T: CpuElement> {
+    pub(crate) parameter: TileMut<'a, T>,
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) average: Option<TileMut<'a, T::Real>>,
+    pub(crate) row_factor: &'a [T::Real],
+    /// Or, below rank 2, the second moment itself.
+    pub(crate) column_factor: &'a [T::Real],
+}
+
+impl<T: CpuElement> Split for Part<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, gradient_rest) = self.gradient.split(axis, at);
+        let (parameter, parameter_rest) = self.parameter.split(axis, at);
+        let (average, average_rest) = match self.average {
+            Some(average) => {
+                let (average, rest) = average.split(axis, at);
+                (Some(average), Some(rest))
+            }
+            None => (None, None),
+        };
+        let (rows, columns) = match axis {
+            Axis::Rows => (at.min(self.row_factor.len()), 0),
+            Axis::Columns => (0, at.min(self.column_factor.len())),
+        };
+        let (row_first, row_rest) = self.row_factor.split_at(rows);
+        let (column_first, column_rest) = self.column_factor.split_at(columns);
+        // Along the other axis both parts keep the whole factor.
+        let whole = |first, all, cut| if cut { first } else { all };
+        let by_rows = axis == Axis::Rows;
+        let first = Self {
+            parameter,
+            gradient,
+            average,
+            row_factor: whole(row_first, self.row_factor, by_rows),
+            column_factor: whole(column_first, self.column_factor, !by_rows),
+        };
+        let rest = Self {
+            parameter: parameter_rest,
+            gradient: gradient_rest,
+            average: average_rest,
+            row_factor: whole(row_rest, self.row_factor, by_rows),
+            column_factor: whole(column_rest, self.column_factor, !by_rows),
+        };
+        (first, rest)
+    }
+}
+
+/// Runs a kernel with the clip and the decay of a pass.
+macro_rules! with_clip_and_decay {
+    ($pass:expr, |$clip:ident, $decay:ident| $kernel:expr) => {
+        match ($pass.clipping, $pass.decay) {
+            (Clipping::Off, None) => {
+                let ($clip, $decay) = (Unclipped, Undecayed);
+                $pass.context.isa.run($kernel)
+            }
+            (Clipping::Off, Some(decay)) => {
+                let ($clip, $decay) = (Unclipped, decay);
+                $pass.context.isa.run($kernel)
+            }
+            (Clipping::Scale(scale), None) => {
+                let ($clip, $decay) = (Scaled(scale), Undecayed);
+                $pass.context.isa.run($kernel)
+            }
+            (Clipping::Scale(scale), Some(decay)) => {
+                let ($clip, $decay) = (Scaled(scale), decay);
+                $pass.context.isa.run($kernel)
+            }
+            (Clipping::Bound(bound), None) => {
+                let ($clip, $decay) = (Bounded(bound), Undecayed);
+                $pass.context.isa.run($kernel)
+            }
+            (Clipping::Bound(bound), Some(decay)) => {
+                let ($clip, $decay) = (Bounded(bound), decay);
+                $pass.context.isa.run($kernel)
+            }
+        }
+    };
+}
+
+impl<R: Real> Pass<'_, R> {
+    /// Updates a parameter below rank 2 and returns its `Σp²`.
+    pub(crate) fn full<T: CpuElement<Real = R>>(
+        &self,
+        cut: Cut,
+        parameter: &mut [T],
+        gradient: &[T],
+        average: Option<&mut [R]>,
+        second_moment: &[R],
+    ) -> f64 {
+        let length = gradient.len();
+        let part = Part {
+            parameter: TileMut::new(parameter, length),
+            gradient: Tile::new(gradient, length),
+            average: average.map(|average| TileMut::new(average, length)),
+            row_factor: &[],
+            column_factor: second_moment,
+        };
+        let leaf = |part| {
+            let mut total = 0.0;
+            each_block((cut.axis, cut.block), part, |mut block: Part<'_, T>| {
+                total += with_clip_and_decay!(self, |clip, decay| FullUpdate {
+                    parameter: block.parameter.reborrow(),
+                    gradient: block.gradient,
+                    clip,
+                    decay,
+                    second_moment: block.column_factor,
+                    underflow: self.underflow,
+                    shrink: self.shrink,
+                    step_size: self.step_size,
+                });
+                self.after(block);
+            });
+            total
+        };
+        fold(self.context, (cut.axis, cut.chunk), part, &leaf, &add)
+    }
+
+    /// Updates a parameter from rank 2 and returns its `Σp²`.
+    pub(crate) fn matrices<T: CpuElement<Real = R>>(
+        &self,
+        plan: &Plan,
+        parameter: &mut [T],
+        gradient: &[T],
+        average: Option<&mut [R]>,
+        (row_factor, column_factor): (&[R], &[R]),
+        summaries: &[Summary<R>],
+    ) -> f64 {
+        let Plan::Factored { rows, columns, group, cut, .. } = *plan else { return f64::NAN };
+        let size = rows * columns;
+        let all = Matrices {
+            parameter: TileMut::new(parameter, size),
+            gradient: Tile::new(gradient, size),
+            average: average.map(|average| TileMut::new(average, size)),
+            first: 0,
+        };
+        let leaf = |mut share: Matrices<'_, T>| {
+            let mut total = 0.0;
+            for b in 0..share.gradient.rows() {
+                let index = share.first + b;
+                let part = Part {
+                    parameter: TileMut::new(share.parameter.row(b), columns),
+                    gradient: Tile::new(share.gradient.row(b), columns),
+                    average: share.average.as_mut().map(|a| TileMut::new(a.row(b), columns)),
+                    row_factor: &row_factor[index * rows..(index + 1) * rows],
+                    column_factor: &column_factor[index * columns..(index + 1) * columns],
+                };
+                total += self.matrix(cut, part, &summaries[index]);
+            }
+            total
+        };
+        fold(self.context, (Axis::Rows, group), all, &leaf, &add)
+    }
+
+    fn matrix<T: CpuElement<Real = R>>(
+        &self,
+        cut: Cut,
+        part: Part<'_, T>,
+        summary: &Summary<R>,
+    ) -> f64 {
+        let scale = self.step_size * self.shrink;
+        let (regular, mean) = (summary.is_regular(scale), summary.mean);
+        let forms =
+            if regular { Forms::Update { mean: summary.mean, scale } } else { Forms::Literal };
+        sum_over_blocks(
+            self.context,
+            cut,
+            forms,
+            (part.row_factor, part.column_factor),
+            part,
+            &|part| (part.row_factor, part.column_factor),
+            &|mut block, rows, first_row, columns| {
+                let total = if regular {
+                    self.update(&mut block, rows, first_row, columns)
+                } else {
+                    let factors =
+                        Factors { row_factor: rows, first_row, column_factor: columns, mean };
+                    self.literal_update(&mut block, factors)
+                };
+                self.after(block);
+                total
+            },
+        )
+    }
+
+    fn update<T: CpuElement<Real = R>>(
+        &self,
+        block: &mut Part<'_, T>,
+        row_scale: &[Line<R>],
+        first_row: usize,
+        column_scale: &[Line<R>],
+    ) -> f64 {
+        with_clip_and_decay!(self, |clip, decay| Update {
+            parameter: block.parameter.reborrow(),
+            gradient: block.gradient,
+            clip,
+            decay,
+            row_scale,
+            first_row,
+            column_scale,
+        })
+    }
+
+    fn literal_update<T: CpuElement<Real = R>>(
+        &self,
+        block: &mut Part<'_, T>,
+        factors: Factors<'_, R>,
+    ) -> f64 {
+        with_clip_and_decay!(self, |clip, decay| LiteralUpdate {
+            parameter: block.parameter.reborrow(),
+            gradient: block.gradient,
+            clip,
+            decay,
+            factors,
+            underflow: self.underflow,
+            shrink: self.shrink,
+            step_size: self.step_size,
+        })
+    }
+
+    /// What follows the update of a block while it is in the cache: average, then constraint.
+    fn after<T: CpuElement<Real = R>>(&self, block: Part<'_, T>) {
+        let mut parameter = block.parameter;
+        if let (Some(ema), Some(average)) = (self.ema, block.average) {
+            self.context.isa.run(Blend {
+                parameter: parameter.reborrow(),
+                average,
+                momentum: ema.momentum,
+                one_minus_momentum: ema.one_minus_momentum,
+                overwrite: ema.overwrite,
+            });
+        }
+        if let Some(constraint) = self.constraint {
+            for row in 0..parameter.rows() {
+                constrain(parameter.row(row), constraint);
+            }
+        }
+    }
+}
+
+/// Matrices of a parameter, from number `first` on.
+struct Matrices<'a, T: CpuElement> {
+    parameter: TileMut<'a, T>,
+    gradient: Tile<'a, T>,
+    average: Option<TileMut<'a, T::Real>>,
+    first: usize,
+}
+
+impl<T: CpuElement> Split for Matrices<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, gradient_rest) = self.gradient.split(axis, at);
+        let (parameter, parameter_rest) = self.parameter.split(axis, at);
+        let (average, average_rest) = match self.average {
+            Some(average) => {
+                let (average, rest) = average.split(axis, at);
+                (Some(average), Some(rest))
+            }
+            None => (None, None),
+        };
+        let rest = Self {
+            parameter: parameter_rest,
+            gradient: gradient_rest,
+            average: average_rest,
+            first: self.first + at,
+        };
+        (Self { parameter, gradient, average, first: self.first }, rest)
+    }
+}

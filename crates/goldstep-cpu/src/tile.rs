@@ -1,0 +1,148 @@
+//! Rectangles of a row-major matrix, which tasks on different threads may own at the same time.
+#![expect(unsafe_code, reason = "disjoint column ranges of one slice cannot be borrowed safely")]
+
+use std::marker::PhantomData;
+
+/// A shared view of `rows × columns` elements.
+#[derive(Debug)]
+pub(crate) struct Tile<'a, T> {
+    base: *const T,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    borrow: PhantomData<&'a [T]>,
+}
+
+/// An exclusive view of `rows × columns` elements.
+#[derive(Debug)]
+pub(crate) struct TileMut<'a, T> {
+    base: *mut T,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Tile<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Tile<'_, T> {}
+
+// SAFETY: a tile is a shared borrow of its elements.
+unsafe impl<T: Sync> Send for Tile<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Tile<'_, T> {}
+// SAFETY: a mutable tile is an exclusive borrow of its elements.
+unsafe impl<T: Send> Send for TileMut<'_, T> {}
+
+impl<'a, T> Tile<'a, T> {
+    /// A whole matrix of rows of `columns` elements, at least 1; a last, shorter row is left out.
+    pub(crate) fn new(elements: &'a [T], columns: usize) -> Self {
+        let rows = elements.len() / columns;
+        Self { base: elements.as_ptr(), rows, columns, stride: columns, borrow: PhantomData }
+    }
+
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Row `index`.
+    #[inline(always)]
+    pub(crate) fn row(&self, index: usize) -> &'a [T] {
+        assert!(index < self.rows, "row outside of its tile");
+        // SAFETY: `index < rows`, and the constructors keep `(rows - 1) * stride + columns`
+        // elements behind `base` inside the borrowed slice.
+        let start = unsafe { self.base.add(index * self.stride) };
+        // SAFETY: as above; the elements are borrowed for `'a`.
+        unsafe { std::slice::from_raw_parts(start, self.columns) }
+    }
+
+    /// The rows before `at` and those from it.
+    pub(crate) fn split_rows(self, at: usize) -> (Self, Self) {
+        let at = at.min(self.rows);
+        let base = self.base.wrapping_add(at * self.stride);
+        (Self { rows: at, ..self }, Self { base, rows: self.rows - at, ..self })
+    }
+
+    /// The columns before `at` and those from it.
+    pub(crate) fn split_columns(self, at: usize) -> (Self, Self) {
+        let at = at.min(self.columns);
+        let base = self.base.wrapping_add(at);
+        (Self { columns: at, ..self }, Self { base, columns: self.columns - at, ..self })
+    }
+}
+
+impl<'a, T> TileMut<'a, T> {
+    /// A whole matrix of rows of `columns` elements, at least 1; a last, shorter row is left out.
+    pub(crate) fn new(elements: &'a mut [T], columns: usize) -> Self {
+        let rows = elements.len() / columns;
+        Self { base: elements.as_mut_ptr(), rows, columns, stride: columns, borrow: PhantomData }
+    }
+
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The same tile, for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> TileMut<'_, T> {
+        TileMut { borrow: PhantomData, ..*self }
+    }
+
+    /// Row `index`.
+    #[inline(always)]
+    pub(crate) fn row(&mut self, index: usize) -> &mut [T] {
+        assert!(index < self.rows, "row outside of its tile");
+        // SAFETY: `index < rows`, and the constructors keep `(rows - 1) * stride + columns`
+        // elements behind `base` inside the borrowed slice.
+        let start = unsafe { self.base.add(index * self.stride) };
+        // SAFETY: as above; no other tile holds these elements, since tiles are split, not copied.
+        unsafe { std::slice::from_raw_parts_mut(start, self.columns) }
+    }
+
+    /// The rows before `at` and those from it.
+    pub(crate) fn split_rows(self, at: usize) -> (Self, Self) {
+        let at = at.min(self.rows);
+        let base = self.base.wrapping_add(at * self.stride);
+        (Self { rows: at, ..self }, Self { base, rows: self.rows - at, ..self })
+    }
+
+    /// The columns before `at` and those from it.
+    pub(crate) fn split_columns(self, at: usize) -> (Self, Self) {
+        let at = at.min(self.columns);
+        let base = self.base.wrapping_add(at);
+        (Self { columns: at, ..self }, Self { base, columns: self.columns - at, ..self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_matrix_once() {
+        let mut elements: Vec<u32> = vec![0; 5 * 7];
+        let (upper, lower) = TileMut::new(&mut elements, 7).split_rows(2);
+        let (mut left, mut right) = lower.split_columns(3);
+        let mut upper = upper;
+        for (mark, tile) in [(1, &mut upper), (2, &mut left), (3, &mut right)] {
+            for row in 0..tile.rows() {
+                tile.row(row).iter_mut().for_each(|element| *element += mark);
+            }
+        }
+        let expected: Vec<u32> =
+            (0..35).map(|i| if i < 14 { 1 } else { 2 + u32::from(i % 7 >= 3) }).collect();
+        assert_eq!(elements, expected);
+        assert_eq!(Tile::new(&elements, 7).split_columns(3).1.row(4), [3; 4]);
+    }
+}

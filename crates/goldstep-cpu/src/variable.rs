@@ -1,0 +1,396 @@
+//! One parameter: its state, and its step.
+
+use goldstep_core::{Constraint, Element, Layout, Parameter};
+
+use crate::execute::{Context, Split, each_block, fold};
+use crate::kernels::full::FullStatistics;
+use crate::kernels::update::SquareSum;
+use crate::kernels::{Bounded, Scaled, Unclipped};
+use crate::matrix::{Summary, statistics};
+use crate::memory::AlignedBuffer;
+use crate::pass::Pass;
+use crate::plan::{Axis, Cut, Plan};
+use crate::real::{CpuElement, Real};
+use crate::scalars::{Clipping, StepScalars};
+use crate::tile::{Tile, TileMut};
+
+/// Elements below which a parameter is not split over threads: a fork and a join cost as much as
+/// a step of 256².
+pub(crate) const SPLIT: usize = 128 * 1024;
+
+/// The running mean of the squared gradient.
+#[derive(Debug)]
+pub(crate) enum Moments<R> {
+    /// One value per element.
+    Full(AlignedBuffer<R>),
+    /// One value per row and one per column of each matrix.
+    Factored { row_factor: AlignedBuffer<R>, column_factor: AlignedBuffer<R> },
+}
+
+/// What is kept for one parameter.
+#[derive(Debug)]
+pub struct Variable<T: CpuElement> {
+    pub(crate) plan: Plan,
+    pub(crate) moments: Moments<T::Real>,
+    pub(crate) average: Option<AlignedBuffer<T::Real>>,
+    /// Whether a gradient was ever seen; before, the second moment is zero.
+    pub(crate) started: bool,
+    /// `Σp²` as of the end of the last step, if nothing has changed the parameter since.
+    pub(crate) square_sum: Option<f64>,
+    /// `Σg²` of this step, for clipping by the global norm.
+    pub(crate) gradient_squares: f64,
+    /// A sparse gradient, made dense; empty until there is one.
+    pub(crate) dense: Vec<T>,
+    summaries: Vec<Summary<T::Real>>,
+    /// Elements per index of the first axis.
+    row_elements: usize,
+    decays: bool,
+    constraint: Option<Constraint>,
+}
+
+impl<T: CpuElement> Variable<T> {
+    pub(crate) fn new(parameter: &Parameter) -> Self {
+        let plan = Plan::new(parameter.layout());
+        let (moments, batches) = match parameter.layout() {
+            Layout::Full { elements } => (Moments::Full(AlignedBuffer::zeros(elements)), 0),
+            Layout::Factored { batches, rows, columns } => {
+                let row_factor = AlignedBuffer::zeros(batches * rows);
+                let column_factor = AlignedBuffer::zeros(batches * columns);
+                (Moments::Factored { row_factor, column_factor }, batches)
+            }
+        };
+        Self {
+            plan,
+            moments,
+            average: None,
+            started: false,
+            square_sum: None,
+            gradient_squares: 0.0,
+            dense: Vec::new(),
+            summaries: vec![Summary::UNKNOWN; batches],
+            row_elements: parameter.row_elements(),
+            decays: parameter.decays(),
+            constraint: parameter.constraint(),
+        }
+    }
+
+    /// One step with a dense gradient of the parameter's shape.
+    pub(crate) fn step(
+        &mut self,
+        context: &Context<'_, T::Real>,
+        scalars: &StepScalars<T::Real>,
+        clipping: Clipping<T::Real>,
+        parameter: &mut [T],
+        gradient: Source<'_, T>,
+    ) {
+        self.started = true;
+        let elements = self.plan.elements();
+        if elements == 0 {
+            self.moments.of_nothing();
+            return;
+        }
+        let serial = context.serial();
+        let context = if elements < SPLIT { &serial } else { context };
+        let square_sum = match self.square_sum {
+            Some(square_sum) => square_sum,
+            None => square_sum(context, &self.plan, parameter),
+        };
+        let gradient = match gradient {
+            Source::Given(gradient) => gradient,
+            Source::Densified => &self.dense,
+        };
+        let update_squares = match (&mut self.moments, self.plan) {
+            (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
+                full_statistics(context, cut, scalars, clipping, gradient, second_moment)
+            }
+            (Moments::Factored { row_factor, column_factor }, Plan::Factored { .. }) => {
+                let factors = (&mut **row_factor, &mut **column_factor);
+                let summaries = &mut self.summaries;
+                matrices(context, &self.plan, scalars, clipping, gradient, factors, summaries)
+            }
+            // A plan and its moments are made together.
+            _ => return,
+        };
+        let decay = scalars.decay.filter(|_| self.decays);
+        let update = Pass {
+            context,
+            clipping,
+            decay,
+            step_size: scalars.step_size(square_sum, parameter, decay),
+            shrink: scalars.shrink(update_squares, elements),
+            underflow: scalars.underflow,
+            ema: scalars.ema,
+            constraint: self.constraint,
+        };
+        let average = self.average.as_deref_mut();
+        let square_sum = match (&self.moments, self.plan) {
+            (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
+                update.full(cut, parameter, gradient, average, second_moment)
+            }
+            (Moments::Factored { row_factor, column_factor }, plan) => {
+                let factors = (&**row_factor, &**column_factor);
+                update.matrices(&plan, parameter, gradient, average, factors, &self.summaries)
+            }
+            _ => return,
+        };
+        let overwritten = scalars.ema.is_some_and(|ema| ema.overwrite);
+        self.square_sum = (!overwritten && self.constraint.is_none()).then_some(square_sum);
+    }
+
+    /// Starts the average at the parameter's value, unless there is one.
+    pub(crate) fn start_average(&mut self, parameter: &[T]) {
+        if self.average.is_none() {
+            let mut average = AlignedBuffer::zeros(parameter.len());
+            for (average, element) in average.iter_mut().zip(parameter) {
+                *average = element.to_real();
+            }
+            self.average = Some(average);
+        }
+    }
+
+    /// Makes a sparse gradient dense: clipped row by row, then duplicates summed, as Keras does.
+    pub(crate) fn densify(
+        &mut self,
+        clipping: Clipping<T::Real>,
+        (indices, values): (&[i64], &[T]),
+    ) {
+        let row_elements = self.row_elements;
+        self.dense.clear();
+        self.dense.resize(self.plan.elements(), T::from_real(T::Real::ZERO));
+        if row_elements == 0 {
+            return;
+        }
+        for (&index, row) in indices.iter().zip(values.chunks_exact(row_elements)) {
+            // Negative indices are dropped, as in Keras; none is beyond the last row.
+            let Ok(index) = usize::try_from(index) else { continue };
+            let target = &mut self.dense[index * row_elements..][..row_elements];
+            for (sum, value) in target.iter_mut().zip(row) {
+                let clipped = clipping.of_one(value.to_real());
+                *sum = T::from_real(sum.to_real() + clipped);
+            }
+        }
+    }
+
+    /// Bytes of the second moment.
+    pub(crate) fn state_bytes(&self) -> usize {
+        let values = match &self.moments {
+            Moments::Full(second_moment) => second_moment.len(),
+            Moments::Factored { row_factor, column_factor } => {
+                row_factor.len() + column_factor.len()
+            }
+        };
+        values * size_of::<T::Real>()
+    }
+
+    /// The full second moment, rebuilt: `flush(flush(r / mean(r)) ⊗ c)`.
+    pub(crate) fn second_moment(&self) -> Vec<T> {
+        if !self.started {
+            return vec![T::from_real(T::Real::ZERO); self.plan.elements()];
+        }
+        match (&self.moments, self.plan) {
+            (
+                Moments::Factored { row_factor, column_factor },
+                Plan::Factored { rows, columns, .. },
+            ) if self.plan.elements() > 0 => {
+                let mut values = Vec::with_capacity(self.plan.elements());
+                let matrices = row_factor.chunks(rows).zip(column_factor.chunks(columns));
+                for (r, c) in matrices {
+                    let sum = r.iter().fold(0.0, |sum, r| sum + r.to_f64());
+                    #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+                    let mean = T::Real::round_from(sum) / T::Real::round_from(rows as f64);
+                    for &r in r {
+                        let share = (r / mean).flush();
+                        values.extend(c.iter().map(|&c| T::from_real((share * c).flush())));
+                    }
+                }
+                values
+            }
+            (Moments::Full(second_moment), _) => {
+                second_moment.iter().map(|&v| T::from_real(v)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Where the gradient of a step is.
+pub enum Source<'a, T> {
+    Given(&'a [T]),
+    /// In [`Variable::dense`].
+    Densified,
+}
+
+impl<R: Real> Moments<R> {
+    /// The moments of a parameter without elements: means over an empty axis are NaN, as in Keras.
+    fn of_nothing(&mut self) {
+        if let Self::Factored { row_factor, column_factor } = self {
+            row_factor.fill(R::round_from(f64::NAN));
+            column_factor.fill(R::round_from(f64::NAN));
+        }
+    }
+}
+
+/// `Σp²` of a parameter, to the bit what its last update has returned.
+pub(crate) fn square_sum<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    plan: &Plan,
+    elements: &[T],
+) -> f64 {
+    let inner = |cut: Cut, matrix: Tile<'_, T>| {
+        let leaf = |part: Tile<'_, T>| {
+            let mut total = 0.0;
+            each_block((cut.axis, cut.block), part, |block| {
+                total += context.isa.run(SquareSum { parameter: block });
+            });
+            total
+        };
+        fold(context, (cut.axis, cut.chunk), matrix, &leaf, &add)
+    };
+    match *plan {
+        Plan::Full { cut, elements: length } => inner(cut, Tile::new(elements, length)),
+        Plan::Factored { rows, columns, group, cut, .. } => {
+            let leaf = |matrices: Tile<'_, T>| {
+                let matrix = |b| inner(cut, Tile::new(matrices.row(b), columns));
+                (0..matrices.rows()).fold(0.0, |total, b| total + matrix(b))
+            };
+            fold(context, (Axis::Rows, group), Tile::new(elements, rows * columns), &leaf, &add)
+        }
+    }
+}
+
+/// `Σg²` of a run of elements.
+pub(crate) fn flat_square_sum<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    elements: &[T],
+) -> f64 {
+    let serial = context.serial();
+    let context = if elements.len() < SPLIT { &serial } else { context };
+    match Plan::new(Layout::Full { elements: elements.len() }) {
+        plan if plan.elements() > 0 => square_sum(context, &plan, elements),
+        _ => 0.0,
+    }
+}
+
+/// The sum, left first.
+pub(crate) fn add(left: f64, right: f64) -> f64 {
+    left + right
+}
+
+/// A run of elements and their second moments.
+pub(crate) struct FullShare<'a, T: CpuElement> {
+    pub(crate) gradient: Tile<'a, T>,
+    pub(crate) second_moment: TileMut<'a, T::Real>,
+}
+
+impl<T: CpuElement> Split for FullShare<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, other) = self.gradient.split(axis, at);
+        let (second_moment, rest) = self.second_moment.split(axis, at);
+        (Self { gradient, second_moment }, Self { gradient: other, second_moment: rest })
+    }
+}
+
+/// Updates full second moments and returns `Σu²`.
+fn full_statistics<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    cut: Cut,
+    scalars: &StepScalars<T::Real>,
+    clipping: Clipping<T::Real>,
+    gradient: &[T],
+    second_moment: &mut [T::Real],
+) -> f64 {
+    let (moment, underflow) = (scalars.moment, scalars.underflow);
+    let run = |mut share: FullShare<'_, T>| {
+        let (gradient, second_moment) = (share.gradient.row(0), share.second_moment.row(0));
+        macro_rules! run {
+            ($clip:expr) => {
+                context.isa.run(FullStatistics {
+                    gradient,
+                    clip: $clip,
+                    moment,
+                    underflow,
+                    second_moment,
+                })
+            };
+        }
+        match clipping {
+            Clipping::Off => run!(Unclipped),
+            Clipping::Scale(scale) => run!(Scaled(scale)),
+            Clipping::Bound(bound) => run!(Bounded(bound)),
+        }
+    };
+    let leaf = |share| {
+        let mut total = 0.0;
+        each_block((cut.axis, cut.block), share, |block| total += run(block));
+        total
+    };
+    let length = gradient.len();
+    let share = FullShare {
+        gradient: Tile::new(gradient, length),
+        second_moment: TileMut::new(second_moment, length),
+    };
+    fold(context, (cut.axis, cut.chunk), share, &leaf, &add)
+}
+
+/// Matrices of a parameter with their factors.
+struct MatricesShare<'a, T: CpuElement> {
+    gradient: Tile<'a, T>,
+    row_factor: TileMut<'a, T::Real>,
+    column_factor: TileMut<'a, T::Real>,
+    summaries: &'a mut [Summary<T::Real>],
+}
+
+impl<T: CpuElement> Split for MatricesShare<'_, T> {
+    fn length(&self, axis: Axis) -> usize {
+        self.gradient.length(axis)
+    }
+
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        let (gradient, gradient_rest) = self.gradient.split(axis, at);
+        let (row_factor, row_rest) = self.row_factor.split(axis, at);
+        let (column_factor, column_rest) = self.column_factor.split(axis, at);
+        let (summaries, summaries_rest) = self.summaries.split_at_mut(at);
+        let rest = Self {
+            gradient: gradient_rest,
+            row_factor: row_rest,
+            column_factor: column_rest,
+            summaries: summaries_rest,
+        };
+        (Self { gradient, row_factor, column_factor, summaries }, rest)
+    }
+}
+
+/// Updates the factors of all matrices and returns `Σu²`.
+fn matrices<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    plan: &Plan,
+    scalars: &StepScalars<T::Real>,
+    clipping: Clipping<T::Real>,
+    gradient: &[T],
+    (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
+    summaries: &mut [Summary<T::Real>],
+) -> f64 {
+    let Plan::Factored { rows, columns, group, cut, .. } = *plan else { return f64::NAN };
+    let share = MatricesShare::<T> {
+        gradient: Tile::new(gradient, rows * columns),
+        row_factor: TileMut::new(row_factor, rows),
+        column_factor: TileMut::new(column_factor, columns),
+        summaries,
+    };
+    let leaf = |mut share: MatricesShare<'_, T>| {
+        let mut total = 0.0;
+        for (b, summary) in share.summaries.iter_mut().enumerate() {
+            let matrix = Tile::new(share.gradient.row(b), columns);
+            let factors = (share.row_factor.row(b), share.column_factor.row(b));
+            let (of_matrix, squares) = statistics(context, cut, clipping, scalars, matrix, factors);
+            *summary = of_matrix;
+            total += squares;
+        }
+        total
+    };
+    fold(context, (Axis::Rows, group), share, &leaf, &add)
+}

@@ -1,0 +1,81 @@
+//! The carried sum of squares: never stale, never other bits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+mod support;
+
+use goldstep_core::{AdafactorArguments, HostOptimizer, Parameter, ParameterList};
+use goldstep_cpu::{Adafactor, ParameterStore};
+use proptest::prelude::*;
+use support::{Case, Numbers, Owned, bits, state_bits};
+
+/// Steps through a store; after step `resume` everything moves to a new store.
+fn through_store(case: &Case, resume: Option<usize>) -> (Vec<Vec<u64>>, Vec<Vec<u64>>) {
+    let list = case.list();
+    let mut store = ParameterStore::<f32>::zeros(&case.arguments, &list).unwrap();
+    for (index, initial) in case.initial::<f32>().iter().enumerate() {
+        store.modify(index).copy_from_slice(initial);
+    }
+    for (step, gradients) in case.gradients::<f32>().iter().enumerate() {
+        let gradients: Vec<_> = gradients.iter().map(|g| g.as_ref().map(Owned::borrow)).collect();
+        store.step(&gradients).unwrap();
+        if resume == Some(step) {
+            let mut next = ParameterStore::<f32>::zeros(&case.arguments, &list).unwrap();
+            next.load_state(&store.optimizer().state()).unwrap();
+            (0..list.len()).for_each(|i| next.modify(i).copy_from_slice(store.get(i)));
+            store = next;
+        }
+    }
+    let parameters = (0..list.len()).map(|index| bits(store.get(index))).collect();
+    (parameters, state_bits(&store.optimizer().state()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn carried_measured_and_resumed_agree(case in support::case()) {
+        let (parameters, state) = case.run(Adafactor::<f32>::build(&case.arguments, &case.list()).unwrap());
+        let plain = (parameters.iter().map(|p| bits(p)).collect::<Vec<_>>(), state_bits(&state));
+        prop_assert!(plain == through_store(&case, None), "carried");
+        prop_assert!(plain == through_store(&case, Some(0)), "resumed");
+    }
+}
+
+#[test]
+fn a_change_between_steps_is_noticed() {
+    let list = ParameterList::new(vec![Parameter::new("w", &[300, 500]).unwrap()]).unwrap();
+    let arguments = AdafactorArguments::default();
+    let (mut numbers, mut plain) = (Numbers(7), vec![1.0_f32; 150_000]);
+    let gradient: Vec<f32> = numbers.tensor(150_000, 1.0);
+    let gradients = [Some(goldstep_core::Gradient::Dense(&gradient[..]))];
+    let mut store = ParameterStore::<f32>::zeros(&arguments, &list).unwrap();
+    store.modify(0).fill(1.0);
+    let mut optimizer = Adafactor::<f32>::build(&arguments, &list).unwrap();
+    for _ in 0..2 {
+        store.step(&gradients).unwrap();
+        store.modify(0)[17] = 1000.0;
+        optimizer.step(&mut [&mut plain], &gradients).unwrap();
+        plain[17] = 1000.0;
+    }
+    store.step(&gradients).unwrap();
+    optimizer.step(&mut [&mut plain], &gradients).unwrap();
+    assert_eq!(bits(store.get(0)), bits(&plain));
+}
+
+#[test]
+fn borrowed_buffers_come_back_updated() {
+    let list = ParameterList::new(vec![Parameter::new("w", &[3, 4]).unwrap()]).unwrap();
+    let mut buffer = [1.0_f32; 12];
+    let optimizer = Adafactor::build(&AdafactorArguments::default(), &list).unwrap();
+    let mut store = ParameterStore::borrowing(optimizer, vec![&mut buffer]).unwrap();
+    store.step(&[Some(goldstep_core::Gradient::Dense(&[1.0; 12]))]).unwrap();
+    assert!(buffer.iter().all(|&x| x < 1.0));
+    let optimizer = Adafactor::build(&AdafactorArguments::default(), &list).unwrap();
+    let error = ParameterStore::borrowing(optimizer, vec![&mut buffer[..11]]).unwrap_err();
+    assert_eq!(error.to_string(), "parameter of w must have 12 elements, got 11");
+}
