@@ -6,6 +6,7 @@
 
 mod adapter;
 mod backends;
+mod bench;
 mod migration;
 mod readme;
 mod test;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Verify(verify::Verify),
     Test(test::Test),
+    Bench(bench::Bench),
     Adapter(adapter::Adapter),
     Migration(migration::Migration),
     Readme(readme::Readme),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Some(Command::Verify(command)) => command.run(),
         Some(Command::Test(command)) => command.run(),
+        Some(Command::Bench(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),

@@ -1,0 +1,58 @@
+//! Where a measurement was made.
+
+use std::fmt;
+use std::fs;
+use std::process::Command;
+
+/// The facts that a time depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The processor's name.
+    pub processor: String,
+    /// Threads that may run at once.
+    pub threads: usize,
+    /// Caches, as the system names them.
+    pub caches: Vec<String>,
+    /// The kernel.
+    pub system: String,
+    /// The compiler.
+    pub compiler: String,
+}
+
+impl Machine {
+    /// This machine, as far as it can be found out.
+    #[must_use]
+    pub fn here() -> Self {
+        let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = information.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        let run = |program: &str, argument: &str| {
+            let output = Command::new(program).arg(argument).output().ok()?;
+            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let cache = |index: usize| {
+            let read = |field: &str| {
+                let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{field}");
+                fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+            };
+            Some(format!("L{} {} {}", read("level")?, read("type")?, read("size")?))
+        };
+        Self {
+            processor: name.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            caches: (0..8).filter_map(cache).collect(),
+            system: run("uname", "-sr").unwrap_or_else(|| std::env::consts::OS.to_owned()),
+            compiler: run("rustc", "--version").unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, threads, caches, system, compiler } = self;
+        write!(formatter, "{processor}, {threads} threads, {}, ", caches.join(", "))?;
+        write!(formatter, "{system}, {compiler}")
+    }
+}
