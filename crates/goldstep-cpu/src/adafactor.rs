@@ -15,7 +15,7 @@
 // A3: `Variable::densify`. A4: `Decayed`. A5–A7: `StepScalars::step_size`.
 // A8–A11: `Moment::blend` in the kernels `rows`, `columns`, `full`, `factors`.
 // A12, A13: `kernels::literal`, or taken together in `kernels::update`.
-// A14, A15: `matrix::statistics`, `StepScalars::shrink`. A16: `kernels::update`.
+// A14, A15: `matrix::statistics`, `StepScalars::divisor`. A16: `kernels::update`.
 // A17, A18: `Blend`. A19: `constrain`. A20: `Adafactor::step_trusting`.
 
 use std::marker::PhantomData;

@@ -22,8 +22,8 @@ pub(crate) struct Pass<'a, R> {
     pub(crate) decay: Option<Decayed<R>>,
     /// α.
     pub(crate) step_size: R,
-    /// `1 / max(1, rms(u) / d)`.
-    pub(crate) shrink: R,
+    /// `max(1, rms(u) / d)`.
+    pub(crate) divisor: R,
     pub(crate) underflow: SecondMomentUnderflow,
     pub(crate) ema: Option<Ema<R>>,
     pub(crate) constraint: Option<Constraint>,
@@ -141,7 +141,7 @@ impl<R: Real> Pass<'_, R> {
                     decay,
                     second_moment: block.column_factor,
                     underflow: self.underflow,
-                    shrink: self.shrink,
+                    divisor: self.divisor,
                     step_size: self.step_size,
                 });
                 self.after(block);
@@ -193,7 +193,7 @@ impl<R: Real> Pass<'_, R> {
         part: Part<'_, T>,
         summary: &Summary<R>,
     ) -> f64 {
-        let scale = self.step_size * self.shrink;
+        let scale = self.step_size / self.divisor;
         let (regular, mean) = (summary.is_regular(scale), summary.mean);
         let forms =
             if regular { Forms::Update { mean: summary.mean, scale } } else { Forms::Literal };
@@ -248,7 +248,7 @@ impl<R: Real> Pass<'_, R> {
             decay,
             factors,
             underflow: self.underflow,
-            shrink: self.shrink,
+            divisor: self.divisor,
             step_size: self.step_size,
         })
     }

@@ -71,9 +71,10 @@ impl<R: Real> StepScalars<R> {
 
     /// `α = max(ε₂, rms(x))·ρ`, where `x` is the parameter after decay.
     ///
-    /// `square_sum` is `Σp²` before decay, which scales the root mean square by `|1 − decay|`: that
+    /// `square_sum` is `Σp²` before decay, which scales the root mean square by `1 − decay`: that
     /// way carried, measured and resumed sums agree. Where the sum is not finite, the literal order
-    /// decides what is NaN.
+    /// decides what is NaN; and a decay of more than half, which can only be a mistake, amplifies
+    /// every rounding of that factor, so it is measured literally too.
     pub(crate) fn step_size<T: CpuElement<Real = R>>(
         &self,
         square_sum: f64,
@@ -81,9 +82,10 @@ impl<R: Real> StepScalars<R> {
         decay: Option<Decayed<R>>,
     ) -> R {
         let rms = |sum| root_mean_square::<R>(sum, parameter.len());
+        let two = R::ONE + R::ONE;
         let rms = match decay {
-            Some(decay) if square_sum.is_finite() => {
-                decay.of_one(R::ONE).magnitude() * rms(square_sum)
+            Some(decay) if square_sum.is_finite() && decay.of_one(R::ONE) > R::ONE / two => {
+                decay.of_one(R::ONE) * rms(square_sum)
             }
             Some(decay) => {
                 let square = |x: &T| {
@@ -97,10 +99,10 @@ impl<R: Real> StepScalars<R> {
         maximum(self.epsilon_2, rms) * self.relative_step_size
     }
 
-    /// `1 / max(1, rms(u) / d)`.
-    pub(crate) fn shrink(&self, update_squares: f64, elements: usize) -> R {
+    /// `max(1, rms(u) / d)`.
+    pub(crate) fn divisor(&self, update_squares: f64, elements: usize) -> R {
         let rms = root_mean_square::<R>(update_squares, elements);
-        R::ONE / maximum(R::ONE, rms / self.clip_threshold)
+        maximum(R::ONE, rms / self.clip_threshold)
     }
 }
 

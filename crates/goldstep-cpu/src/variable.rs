@@ -117,7 +117,7 @@ impl<T: CpuElement> Variable<T> {
             clipping,
             decay,
             step_size: scalars.step_size(square_sum, parameter, decay),
-            shrink: scalars.shrink(update_squares, elements),
+            divisor: scalars.divisor(update_squares, elements),
             underflow: scalars.underflow,
             ema: scalars.ema,
             constraint: self.constraint,

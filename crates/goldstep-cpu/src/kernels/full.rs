@@ -3,7 +3,7 @@
 //! ```text
 //! v  = flush(β₂ v + (1 − β₂)(g² + ε₁))
 //! u  = g · (1 / √v),  Σu²                              first pass
-//! p −= α · (u · (1 / max(1, rms(u) / d)))              second pass
+//! p −= α · (u / max(1, rms(u) / d))              second pass
 //! ```
 
 use goldstep_core::{Element, SecondMomentUnderflow};
@@ -109,8 +109,8 @@ pub(crate) struct FullUpdate<'a, T: CpuElement, C, D> {
     pub(crate) decay: D,
     pub(crate) second_moment: &'a [T::Real],
     pub(crate) underflow: SecondMomentUnderflow,
-    /// `1 / max(1, rms(u) / d)`.
-    pub(crate) shrink: T::Real,
+    /// `max(1, rms(u) / d)`.
+    pub(crate) divisor: T::Real,
     /// α.
     pub(crate) step_size: T::Real,
 }
@@ -125,8 +125,8 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for FullUpdate<'
         let (vectors, tail) = second_moment.as_chunks::<LANES>();
         let mut last = [T::Real::ONE; LANES];
         last[..tail.len()].copy_from_slice(tail);
-        let (shrink, step_size) = (self.shrink, self.step_size);
-        let rule = Full { clip, decay, vectors, last, underflow, shrink, step_size };
+        let (divisor, step_size) = (self.divisor, self.step_size);
+        let rule = Full { clip, decay, vectors, last, underflow, divisor, step_size };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
 }
@@ -138,7 +138,7 @@ struct Full<'a, R, C, D> {
     /// The second moments after the last whole vector.
     last: [R; LANES],
     underflow: SecondMomentUnderflow,
-    shrink: R,
+    divisor: R,
     step_size: R,
 }
 
@@ -147,6 +147,6 @@ impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Full<'_, R, C, D> {
     fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, _: usize, j: usize) -> V {
         let v = V::load(self.vectors.get(j).unwrap_or(&self.last));
         let u = update_or_none(gradient, self.clip, v, self.underflow);
-        self.decay.apply(old).sub(u.mul(V::splat(self.shrink)).mul(V::splat(self.step_size)))
+        self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
     }
 }

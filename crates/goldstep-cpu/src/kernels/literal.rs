@@ -4,7 +4,7 @@
 //! ```text
 //! v_ij = flush(flush(r_i / mean(r)) · c_j)
 //! u_ij = g_ij · (1 / √v_ij)
-//! p   −= α · (u_ij · (1 / max(1, rms(u) / d)))
+//! p   −= α · (u_ij / max(1, rms(u) / d))
 //! ```
 //!
 //! With [`SecondMomentUnderflow::Finite`] an element with `v_ij = 0` takes its update from the
@@ -107,8 +107,8 @@ pub(crate) struct LiteralUpdate<'a, T: CpuElement, C, D> {
     pub(crate) decay: D,
     pub(crate) factors: Factors<'a, T::Real>,
     pub(crate) underflow: SecondMomentUnderflow,
-    /// `1 / max(1, rms(u) / d)`.
-    pub(crate) shrink: T::Real,
+    /// `max(1, rms(u) / d)`.
+    pub(crate) divisor: T::Real,
     /// α.
     pub(crate) step_size: T::Real,
 }
@@ -120,8 +120,8 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for LiteralUpdat
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
         let Self { mut parameter, gradient, clip, decay, factors, underflow, .. } = self;
-        let (shrink, step_size) = (self.shrink, self.step_size);
-        let rule = Literal { clip, decay, factors, underflow, shrink, step_size };
+        let (divisor, step_size) = (self.divisor, self.step_size);
+        let rule = Literal { clip, decay, factors, underflow, divisor, step_size };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
 }
@@ -131,7 +131,7 @@ struct Literal<'a, R, C, D> {
     decay: D,
     factors: Factors<'a, R>,
     underflow: SecondMomentUnderflow,
-    shrink: R,
+    divisor: R,
     step_size: R,
 }
 
@@ -139,6 +139,6 @@ impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Literal<'_, R, C, D> {
     #[inline(always)]
     fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, i: usize, j: usize) -> V {
         let u = self.factors.update(gradient, self.clip, self.underflow, (i, j));
-        self.decay.apply(old).sub(u.mul(V::splat(self.shrink)).mul(V::splat(self.step_size)))
+        self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
     }
 }
