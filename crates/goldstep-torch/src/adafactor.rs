@@ -448,15 +448,7 @@ impl Slot {
         let clip = Clip::of(scalars.host.clipping, &gradient, global, self.compute)?;
         let (gradient, clip) = gradient.into_dense(clip, &self.shape, scratch)?;
         if scalars.host.weight_decay.is_some() && parameter.decays() {
-            // x + x·(−wd·lr) and not x·(1 − wd·lr): an infinite x becomes NaN, as in Keras.
-            if self.kind == self.compute {
-                let x = self.tensor.shallow_clone();
-                let _x = self.tensor.f_addcmul_(&x, &scalars.decay)?;
-            } else {
-                let mut x = self.tensor.f_to_kind(self.compute)?;
-                let _x = x.f_addcmul_(&x.shallow_clone(), &scalars.decay)?;
-                self.tensor.f_copy_(&x)?;
-            }
+            self.decay(scalars, scratch)?;
         }
         let layout = parameter.layout();
         if !(blocks && self.step_blocks(layout, &gradient, &clip, scalars, scratch)?) {
@@ -477,6 +469,35 @@ impl Slot {
             None => Ok(()),
             Some(constraint) => constrain(&mut self.tensor, constraint),
         }
+    }
+
+    /// `x −= x · wd · lr` in Keras's order, which turns an infinite `x` into NaN; in host memory in
+    /// parts that stay in the cache.
+    fn decay(&mut self, scalars: &StepTensors, scratch: &mut Scratch) -> Result<(), TchError> {
+        let device = self.tensor.device();
+        let decay = |x: &mut Tensor, scratch: &mut Scratch| -> Result<(), TchError> {
+            let part = scratch.take(Use::Update, &x.size(), self.compute, device)?;
+            let _part = x.f_mul_out(&part, &scalars.weight_decay)?;
+            let _x = x.f_addcmul_(&part, &scalars.minus_rate)?;
+            Ok(())
+        };
+        if self.kind != self.compute {
+            let mut x = self.tensor.f_to_kind(self.compute)?;
+            decay(&mut x, scratch)?;
+            return self.tensor.f_copy_(&x);
+        }
+        if device != Device::Cpu || !self.tensor.is_contiguous() {
+            return decay(&mut self.tensor, scratch);
+        }
+        let flat = self.tensor.f_view([-1])?;
+        let elements = i64::try_from(flat.numel()).unwrap_or(i64::MAX);
+        let mut start = 0;
+        while start < elements {
+            let length = blocked::BLOCK.min(elements - start);
+            decay(&mut flat.f_narrow(0, start, length)?, scratch)?;
+            start += length;
+        }
+        Ok(())
     }
 
     /// Block by block, where the arithmetic is in host memory and provably in the normal range.

@@ -26,8 +26,9 @@ pub(super) struct StepTensors {
     pub(super) relative_step_size: Tensor,
     pub(super) clip_threshold: Tensor,
     pub(super) one: Tensor,
-    /// `−weight_decay · lr`.
-    pub(super) decay: Tensor,
+    pub(super) weight_decay: Tensor,
+    /// `−lr`.
+    pub(super) minus_rate: Tensor,
     pub(super) ema: Option<(EmaScalars, Tensor, Tensor)>,
     /// The largest number below the normal range.
     pub(super) largest_subnormal: f64,
@@ -51,7 +52,8 @@ impl StepTensors {
             host.relative_step_size,
             host.clip_threshold,
             1.0,
-            -host.weight_decay.unwrap_or(0.0) * host.learning_rate,
+            host.weight_decay.unwrap_or(0.0),
+            -host.learning_rate,
             ema.map_or(0.0, |ema| ema.momentum),
             ema.map_or(0.0, |ema| ema.one_minus_momentum),
         ];
@@ -66,9 +68,10 @@ impl StepTensors {
             relative_step_size: scalar(4)?,
             clip_threshold: scalar(5)?,
             one: scalar(6)?,
-            decay: scalar(7)?,
+            weight_decay: scalar(7)?,
+            minus_rate: scalar(8)?,
             ema: match ema {
-                Some(ema) => Some((ema, scalar(8)?, scalar(9)?)),
+                Some(ema) => Some((ema, scalar(9)?, scalar(10)?)),
                 None => None,
             },
             largest_subnormal: if kind == Kind::Double {
