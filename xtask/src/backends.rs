@@ -1,16 +1,19 @@
 //! Every backend of the workspace, by name.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use goldstep_conformance::Subject;
 use goldstep_conformance::agreement::Role;
+use goldstep_conformance::protocol::AdapterCommand;
 use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
-/// The names of the backends, the reference first.
-const NAMES: [&str; 2] = ["reference", "cpu"];
+use crate::libtorch;
 
-/// The backends of those names, in that order; all of them for no name.
-pub(crate) fn subjects(names: &[String]) -> Result<Vec<Subject>> {
+/// The names of the backends, the reference first.
+const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
+
+/// The backends of those names, in that order; all of them for no name. `device` is libtorch's.
+pub(crate) fn subjects(names: &[String], device: &str) -> Result<Vec<Subject>> {
     let all = NAMES.map(str::to_owned);
     let names = if names.is_empty() { all.as_slice() } else { names };
     let subject = |(index, name): (usize, &String)| {
@@ -20,6 +23,7 @@ pub(crate) fn subjects(names: &[String]) -> Result<Vec<Subject>> {
         match name.as_str() {
             "reference" => Ok(goldstep_reference::conformance::subject()),
             "cpu" => Ok(cpu::subject(cpu::Settings::default())),
+            "torch" => torch(device),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
     };
@@ -35,4 +39,14 @@ pub(crate) fn oracle_for(subject: &Subject) -> Subject {
             Ok(Box::new(Mutant::new(Mistake::None)))
         }),
     }
+}
+
+/// libtorch, behind the adapter protocol, in processes of its own: an abort of its C++ then ends a
+/// case and not the harness.
+fn torch(device: &str) -> Result<Subject> {
+    let worker = libtorch::worker().context("backend torch")?;
+    let command = AdapterCommand::new(worker).argument("--device").argument(device);
+    let mut subject = Subject::adapter(command).context("backend torch")?;
+    subject.name = "torch".to_owned();
+    Ok(subject.with_known_differences(libtorch::known_differences()))
 }

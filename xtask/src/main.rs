@@ -7,6 +7,7 @@
 mod adapter;
 mod backends;
 mod bench;
+mod libtorch;
 mod migration;
 mod readme;
 mod test;
@@ -41,6 +42,7 @@ enum Command {
     Adapter(adapter::Adapter),
     Migration(migration::Migration),
     Readme(readme::Readme),
+    Libtorch(libtorch::Libtorch),
     Tidy(tidy::Tidy),
 }
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Adapter(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),
+        Some(Command::Libtorch(command)) => command.run().map(|()| AGREED),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
         None => {
             println!("{}", Cli::command().render_help());

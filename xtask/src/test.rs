@@ -1,10 +1,10 @@
-//! `cargo xtask test`: every test of the workspace.
+//! `cargo xtask test`: every test of the workspace, those that need libtorch too.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{AGREED, MISMATCH, workspace_root};
+use crate::{AGREED, MISMATCH, libtorch, workspace_root};
 
 /// Run every test
 ///
@@ -23,6 +23,17 @@ impl Test {
         let status = Command::new(cargo)
             .current_dir(workspace_root())
             .args(["test", "--workspace"])
+            .args(&self.arguments)
+            .status()
+            .context("cargo did not start")?;
+        if !status.success() {
+            return Ok(MISMATCH);
+        }
+        // With the profile of the worker that verify runs, so that libtorch's bindings, which take
+        // minutes, are built once.
+        let installation = libtorch::find_or_provide()?;
+        let status = libtorch::cargo(&installation)
+            .args(["test", "--release", "--package", "goldstep-torch", "--features", "worker"])
             .args(&self.arguments)
             .status()
             .context("cargo did not start")?;

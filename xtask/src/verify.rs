@@ -28,6 +28,9 @@ pub(crate) struct Verify {
     /// that --backend names, alone if it names none
     #[arg(long, value_name = "COMMAND")]
     adapter: Vec<String>,
+    /// Where libtorch computes: cpu, cuda or cuda:INDEX
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
     /// A directory with a manifest, with self-contained cases, or with both [default: golden/v1]
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
@@ -82,7 +85,7 @@ impl Verify {
     fn subjects(&self) -> Result<Vec<Subject>> {
         let mut subjects = match (self.backend.is_empty(), self.adapter.is_empty()) {
             (true, false) => Vec::new(),
-            _ => backends::subjects(&self.backend)?,
+            _ => backends::subjects(&self.backend, &self.device)?,
         };
         for line in &self.adapter {
             let subject = Subject::adapter(AdapterCommand::from_line(line)?)
