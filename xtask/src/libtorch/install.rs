@@ -49,6 +49,7 @@ pub(super) fn provide(folder: &Path) -> Result<()> {
 fn make(work: &Path, folder: &Path) -> Result<()> {
     let wheels = work.join("wheels");
     fs::create_dir_all(&wheels).context("a folder for the wheels")?;
+    check_space(work)?;
     eprintln!(
         "libtorch {VERSION}: {} MB to download, {} MB to keep in {}",
         WHEELS.iter().map(|wheel| wheel.bytes).sum::<u64>() / 1_000_000,
@@ -74,6 +75,23 @@ fn make(work: &Path, folder: &Path) -> Result<()> {
         fs::rename(folder, work.join("old")).context("the incomplete libtorch must be movable")?;
     }
     fs::rename(&tree, folder).with_context(|| format!("{} must be writable", folder.display()))
+}
+
+/// Refuses to begin what cannot end: pip's own message is lost when the disk is full.
+fn check_space(work: &Path) -> Result<()> {
+    let disk = rustix::fs::statvfs(work).context("the free space of the target folder")?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    // pip copies each wheel from its temporary folder.
+    let largest = WHEELS.iter().map(|wheel| wheel.bytes).max().unwrap_or(0);
+    let needed = WHEELS.iter().map(|wheel| wheel.bytes).sum::<u64>() + largest.max(KEPT_BYTES);
+    ensure!(
+        free >= needed,
+        "no space left for libtorch: {} must have {} MB free, got {} MB",
+        work.display(),
+        needed / 1_000_000,
+        free / 1_000_000
+    );
+    Ok(())
 }
 
 /// Waits until no other run makes libtorch.
