@@ -35,7 +35,7 @@ pub trait Session<T: Element> {
     /// The optimizer.
     type Optimizer: HostOptimizer<T>;
 
-    /// Whether [`step`](Self::step) can return intermediates.
+    /// Whether [`step_observed`](Self::step_observed) returns intermediates.
     const OBSERVABLE: bool;
 
     /// The optimizer.
