@@ -7,6 +7,7 @@ use goldstep_core::{AdafactorArguments, Gradient, Parameter, ParameterList};
 use goldstep_cpu::{Adafactor, AlignedBuffer, BoundExtra, Isa, ParameterStore};
 
 use crate::measure::{Effort, Paired, paired, to_f64};
+use crate::models;
 use crate::workloads::Workload;
 
 /// One measurement to make.
@@ -245,8 +246,8 @@ fn lists() -> Vec<Case> {
     for threads in [1, 2] {
         let small = Target::PerTensorNs(600.0);
         cases.push(Case::new(Workload::many_small(4000), threads, small));
-        cases.push(Case::new(Workload::t5_small(), threads, Target::Ratio(1.3)));
-        cases.push(Case::new(Workload::bert_base(), threads, Target::Ratio(1.3)));
+        cases.push(Case::new(models::t5_small(), threads, Target::Ratio(1.3)));
+        cases.push(Case::new(models::bert_base(), threads, Target::Ratio(1.3)));
     }
     cases
 }
