@@ -1,9 +1,9 @@
 //! Every backend of the workspace, by name.
 
 use anyhow::{Context, Result, bail};
-use goldstep_conformance::Subject;
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::protocol::AdapterCommand;
+use goldstep_conformance::{FreeRuns, Subject};
 use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
@@ -12,8 +12,13 @@ use crate::libtorch;
 /// The names of the backends, the reference first.
 const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
 
-/// The backends of those names, in that order; all of them for no name. `device` is libtorch's.
-pub(crate) fn subjects(names: &[String], device: &str) -> Result<Vec<Subject>> {
+/// The backends of those names, in that order; all of them for no name. `device` and `free_runs`
+/// are libtorch's.
+pub(crate) fn subjects(
+    names: &[String],
+    device: &str,
+    free_runs: FreeRuns,
+) -> Result<Vec<Subject>> {
     let all = NAMES.map(str::to_owned);
     let names = if names.is_empty() { all.as_slice() } else { names };
     let subject = |(index, name): (usize, &String)| {
@@ -23,7 +28,7 @@ pub(crate) fn subjects(names: &[String], device: &str) -> Result<Vec<Subject>> {
         match name.as_str() {
             "reference" => Ok(goldstep_reference::conformance::subject()),
             "cpu" => Ok(cpu::subject(cpu::Settings::default())),
-            "torch" => torch(device),
+            "torch" => torch(device, free_runs),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
     };
@@ -43,10 +48,10 @@ pub(crate) fn oracle_for(subject: &Subject) -> Subject {
 
 /// libtorch, behind the adapter protocol, in processes of its own: an abort of its C++ then ends a
 /// case and not the harness.
-fn torch(device: &str) -> Result<Subject> {
+fn torch(device: &str, free_runs: FreeRuns) -> Result<Subject> {
     let worker = libtorch::worker().context("backend torch")?;
     let command = AdapterCommand::new(worker).argument("--device").argument(device);
     let mut subject = Subject::adapter(command).context("backend torch")?;
     subject.name = "torch".to_owned();
-    Ok(subject.with_known_differences(libtorch::known_differences()))
+    Ok(subject.with_known_differences(libtorch::known_differences()).with_free_runs(free_runs))
 }

@@ -3,18 +3,21 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::protocol::AdapterCommand;
 use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
-use goldstep_conformance::{Focus, Report, Selection, Subject, run};
+use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{AGREED, FAILED, MISMATCH, backends, workspace_root};
 
 /// The width of a table where there is no terminal to ask.
 const WIDTH: usize = 160;
+/// Combinations that libtorch runs free besides one of each trajectory.
+const OTHER_FREE_RUNS: usize = 2000;
 
 /// Hold backends against tf.keras, for every golden trace
 ///
@@ -31,6 +34,10 @@ pub(crate) struct Verify {
     /// Where libtorch computes: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
+    /// Which combinations of a grid libtorch runs free: all, or one of each trajectory and 2,000
+    /// others that this seed draws; a new seed each time if absent
+    #[arg(long, value_name = "all|SEED", value_parser = free_runs)]
+    free: Option<FreeRuns>,
     /// A directory with a manifest, with self-contained cases, or with both [default: golden/v1]
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
@@ -85,7 +92,10 @@ impl Verify {
     fn subjects(&self) -> Result<Vec<Subject>> {
         let mut subjects = match (self.backend.is_empty(), self.adapter.is_empty()) {
             (true, false) => Vec::new(),
-            _ => backends::subjects(&self.backend, &self.device)?,
+            _ => {
+                let free_runs = self.free.unwrap_or_else(|| sample(seed_from_clock()));
+                backends::subjects(&self.backend, &self.device, free_runs)?
+            }
         };
         for line in &self.adapter {
             let subject = Subject::adapter(AdapterCommand::from_line(line)?)
@@ -94,6 +104,25 @@ impl Verify {
         }
         Ok(subjects)
     }
+}
+
+/// The value of `--free`.
+fn free_runs(text: &str) -> Result<FreeRuns, String> {
+    if text == "all" {
+        return Ok(FreeRuns::All);
+    }
+    let seed = text.parse().map_err(|_| format!("must be `all` or a whole number, got {text}"))?;
+    Ok(sample(seed))
+}
+
+fn sample(seed: u64) -> FreeRuns {
+    FreeRuns::Sample { others: OTHER_FREE_RUNS, seed }
+}
+
+/// Five digits: enough to vary, short enough to type.
+fn seed_from_clock() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    time.as_secs() % 100_000
 }
 
 /// Judges one backend after the other, so that times do not disturb each other.

@@ -173,21 +173,32 @@ impl<'a> Judge<'a> {
         known: &Known<'_>,
         observations: &mut Observations,
     ) -> Outcome {
+        self.judge_in(&Mode::ALL, implementation, trial, position, known, observations)
+    }
+
+    /// The same in `modes` alone; free where forcing is impossible.
+    pub(crate) fn judge_in(
+        &self,
+        modes: &[Mode],
+        implementation: &mut dyn Implementation,
+        trial: &Trial<'_>,
+        position: usize,
+        known: &Known<'_>,
+        observations: &mut Observations,
+    ) -> Outcome {
         if let Some(reason) = self.lack(trial) {
             return Outcome::Skipped { reason };
         }
         let expectation = trial.expectation_for(&self.capabilities.expectation);
         let mut any_known = false;
-        for mode in Mode::ALL {
-            let refused_at_once = expectation.error.as_ref().is_some_and(|one| one.step.is_none());
-            if mode == Mode::Forced && (!self.capabilities.set_state || refused_at_once) {
-                continue;
-            }
+        let refused_at_once = expectation.error.as_ref().is_some_and(|one| one.step.is_none());
+        let can_force = self.capabilities.set_state && !refused_at_once;
+        for mode in if can_force { modes } else { &[Mode::Free] } {
             let mut run = Run {
                 judge: self,
                 trial,
                 expectation,
-                mode,
+                mode: *mode,
                 position,
                 known,
                 observations,

@@ -23,6 +23,7 @@ pub mod agreement;
 mod arguments;
 mod causes;
 mod explain;
+mod free;
 pub mod golden;
 mod implementation;
 mod in_process;
@@ -36,6 +37,7 @@ mod run;
 
 pub use causes::{Cause, Literal, Predicate, causes};
 pub use explain::{IntermediateCheck, explain};
+pub use free::FreeRuns;
 pub use implementation::{
     BuildRequest, Capabilities, Description, Failure, GradientValues, Implementation, StateField,
     StateRequest, StepIntermediates, StepRequest, StepResponse, Variable,

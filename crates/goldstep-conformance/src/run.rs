@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::agreement::Role;
+use crate::agreement::{Mode, Role};
+use crate::free::{ForcedOnly, FreeRuns};
 use crate::golden::{Family, Golden};
 use crate::implementation::{Description, Failure, Implementation};
 use crate::judge::{Divergence, Focus, Judge, Outcome};
@@ -31,6 +32,8 @@ pub struct Subject {
     pub make: Factory,
     /// Where it differs on purpose.
     pub known_differences: Vec<KnownDifference>,
+    /// Which combinations of a grid it runs free, where its state can be set.
+    pub free_runs: FreeRuns,
     /// Lists faults that belong to no run; a report with any of them is not a clean one.
     pub incidents: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
@@ -47,6 +50,7 @@ impl Subject {
             role,
             make: Box::new(make),
             known_differences: Vec::new(),
+            free_runs: FreeRuns::All,
             incidents: Box::new(Vec::new),
         }
     }
@@ -72,6 +76,13 @@ impl Subject {
     #[must_use]
     pub fn with_known_differences(mut self, known_differences: Vec<KnownDifference>) -> Self {
         self.known_differences = known_differences;
+        self
+    }
+
+    /// The same subject, of whose grids not everything runs free.
+    #[must_use]
+    pub const fn with_free_runs(mut self, free_runs: FreeRuns) -> Self {
+        self.free_runs = free_runs;
         self
     }
 }
@@ -252,6 +263,8 @@ pub struct Report {
     pub stale: Vec<KnownDifference>,
     /// Faults that belong to no run.
     pub incidents: Vec<String>,
+    /// Which combinations of a grid ran free.
+    pub free_runs: FreeRuns,
     /// The time it took.
     pub elapsed: Duration,
 }
@@ -277,6 +290,8 @@ pub struct FamilyReport {
     pub differ: Vec<(usize, Divergence)>,
     /// Runs without a usable answer, by position.
     pub broken: Vec<(usize, Failure)>,
+    /// Runs that were forced, but not free.
+    pub forced_only: usize,
     /// Runs that were given up after too many of these.
     pub given_up: usize,
     /// The worst errors.
@@ -342,6 +357,10 @@ pub fn run(
         .enumerate()
         .flat_map(|(slot, (_, positions))| positions.chunks(CHUNK).map(move |chunk| (slot, chunk)))
         .collect();
+    let forced_only = match description.capabilities.set_state {
+        true => subject.free_runs.draw(golden, &selection.runs),
+        false => ForcedOnly::default(),
+    };
     let empty = || -> Vec<FamilyReport> {
         let report = |(family, positions): &(usize, Vec<usize>)| FamilyReport {
             family: *family,
@@ -357,6 +376,7 @@ pub fn run(
         subject,
         description: &description,
         register: &register,
+        forced_only: &forced_only,
         work: &work,
         next: AtomicUsize::new(0),
         broken: AtomicUsize::new(0),
@@ -382,6 +402,7 @@ pub fn run(
         return Err(failure);
     }
     for family in &mut families {
+        family.forced_only = forced_only.count(family.family);
         family.agree.sort_unstable();
         family.differ.sort_by_key(|(position, _)| *position);
         family.broken.sort_by_key(|(position, _)| *position);
@@ -394,6 +415,7 @@ pub fn run(
         stale: stale.into_iter().cloned().collect(),
         description,
         incidents: (subject.incidents)(),
+        free_runs: subject.free_runs,
         elapsed: start.elapsed(),
     })
 }
@@ -405,6 +427,7 @@ struct Shared<'a> {
     subject: &'a Subject,
     description: &'a Description,
     register: &'a Register<'a>,
+    forced_only: &'a ForcedOnly,
     work: &'a [(usize, &'a [usize])],
     next: AtomicUsize,
     broken: AtomicUsize,
@@ -427,7 +450,12 @@ impl Shared<'_> {
                 }
                 let trial = family.trial(*position);
                 let known = self.register.of(trial.family, &trial.id);
-                let outcome = judge.judge(
+                let modes: &[Mode] = match self.forced_only.contains(report.family, *position) {
+                    true => &[Mode::Forced],
+                    false => &Mode::ALL,
+                };
+                let outcome = judge.judge_in(
+                    modes,
                     implementation.as_mut(),
                     &trial,
                     *position,

@@ -60,6 +60,7 @@ fn found(family: &str, wrong: impl Fn(&Map<String, Value>, usize) -> bool) -> Ve
         families: vec![report],
         stale: Vec::new(),
         incidents: Vec::new(),
+        free_runs: goldstep_conformance::FreeRuns::All,
         elapsed: Duration::ZERO,
     };
     causes(&GOLDEN, &report)

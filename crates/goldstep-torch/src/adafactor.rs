@@ -1,4 +1,14 @@
 //! Adafactor over a list of tensors.
+//!
+//! Where the operations of the algorithm are, by their labels in goldstep-reference:
+// A1: `StepTensors::new`. A2: `Clip::of`, `Clip::global_scale`, applied by `Clip::apply`.
+// A3: `Checked::into_dense`. A4: `Slot::decay`.
+// In host memory, block by block: A5: `sum_of_squares_on_host`. A6, A7: `blocked::step_size`.
+// A8, A10, A14: `blocked::statistics`. A11: `blocked::prove`. A12, A13, A16: `blocked::apply`.
+// As operations on whole tensors: A8: `whole::squares`. A9–A11: `whole::blend`.
+// A12: `whole::rebuild`. A13: `whole::step`. A5–A7, A14–A16: `whole::apply`.
+// A15: `blocked::step_size`, `whole::apply`. A17, A18: `Slot::step`. A19: `constrain`.
+// A20: `Adafactor::step`.
 
 mod blocked;
 mod gradient;

@@ -124,6 +124,13 @@ impl Grid {
         pairs.map(|(axis, digit)| (axis.argument.clone(), axis.values[digit].clone())).collect()
     }
 
+    /// The trajectory of the combination at a position, or its error: a number that combinations
+    /// with the same expectation share.
+    #[must_use]
+    pub fn trajectory(&self, position: usize) -> usize {
+        self.classes[position] as usize
+    }
+
     /// What the combination at a position has to give.
     #[must_use]
     pub fn expectation(&self, position: usize) -> &Expectation {

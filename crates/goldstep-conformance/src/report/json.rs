@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::numbers::bits;
 use crate::agreement::Mode;
 use crate::causes::{Cause, causes};
+use crate::free::FreeRuns;
 use crate::golden::Golden;
 use crate::judge::Finding;
 use crate::observed::{Observations, Worst};
@@ -39,6 +40,10 @@ fn backend(golden: &Golden, report: &Report) -> Value {
         "agrees": report.agrees(),
         "broken": report.is_broken(),
         "incidents": report.incidents,
+        "free_seed": match report.free_runs {
+            FreeRuns::All => None,
+            FreeRuns::Sample { seed, .. } => Some(seed),
+        },
         "elapsed_s": report.elapsed.as_secs_f64(),
         "families": report.families.iter().map(family).collect::<Vec<_>>(),
         "causes": causes(golden, report).iter().map(|one| cause(golden, one)).collect::<Vec<_>>(),
@@ -61,6 +66,7 @@ fn family(report: &FamilyReport) -> Value {
         "skipped": report.skipped,
         "differ": report.differ.len(),
         "broken": report.broken.len(),
+        "forced_only": report.forced_only,
         "given_up": report.given_up,
         "values": report.observations.compared(),
         "worst": observations(&report.observations),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::numbers::{error, thousands};
 use crate::agreement::Mode;
+use crate::free::FreeRuns;
 use crate::golden::{Golden, Traces};
 use crate::run::{FamilyReport, Report};
 
@@ -159,6 +160,19 @@ fn skipped(report: &Report) -> String {
     }
     for (reason, count) in reasons {
         let _ = writeln!(text, "{}: {} skipped, needs {reason}", report.name, thousands(count));
+    }
+    let forced_only: usize = report.families.iter().map(|family| family.forced_only).sum();
+    if let FreeRuns::Sample { others, seed } = report.free_runs
+        && forced_only > 0
+    {
+        let _ = writeln!(
+            text,
+            "{}: {} combinations were forced only; one of each trajectory and {} others ran free \
+             too (seed {seed})",
+            report.name,
+            thousands(forced_only),
+            thousands(others),
+        );
     }
     if !report.description.capabilities.set_state {
         let _ = writeln!(text, "{}: judged free-running only, cannot set its state", report.name);
