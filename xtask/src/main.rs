@@ -9,6 +9,7 @@ mod backends;
 mod bench;
 mod libtorch;
 mod migration;
+mod plots;
 mod readme;
 mod test;
 mod tidy;
@@ -41,6 +42,7 @@ enum Command {
     Bench(bench::Bench),
     Adapter(adapter::Adapter),
     Migration(migration::Migration),
+    Plots(plots::Plots),
     Readme(readme::Readme),
     Libtorch(libtorch::Libtorch),
     Tidy(tidy::Tidy),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
+        Some(Command::Plots(command)) => command.run().map(|()| AGREED),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),
         Some(Command::Libtorch(command)) => command.run().map(|()| AGREED),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),

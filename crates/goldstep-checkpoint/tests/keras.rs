@@ -93,7 +93,8 @@ fn worst(expected: &Checkpoint, actual: &Checkpoint, scales: &[f64]) -> f64 {
     let (mut worst, steps) = (0.0_f64, f64::from(CONTINUED));
     let mut compare = |expected: &Values, actual: &Values, scale: Option<f64>| {
         let epsilon = expected.dtype().epsilon();
-        assert_eq!((expected.dtype(), expected.len()), (actual.dtype(), actual.len()));
+        // A backend may keep the state of a half in float32.
+        assert_eq!(expected.len(), actual.len());
         for (expected, actual) in expected.to_vec::<f64>().iter().zip(actual.to_vec::<f64>()) {
             let allowed = match scale {
                 Some(scale) => (4.0 + steps / 4.0) * epsilon * scale,
@@ -129,7 +130,9 @@ macro_rules! migrations {
         #[test]
         fn $name() {
             let worst = continues::<$element, Adafactor<$element>>($case);
-            assert!(worst <= 1.0, "{worst} of what agreement allows");
+            assert!(worst <= 1.0, "reference: {worst} of what agreement allows");
+            let worst = continues::<$element, goldstep_cpu::Adafactor<$element>>($case);
+            assert!(worst <= 1.0, "cpu: {worst} of what agreement allows");
         }
     )*};
 }

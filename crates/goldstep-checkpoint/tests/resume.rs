@@ -192,6 +192,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn cpu_float32(run in runs()) {
+        resumes::<f32, goldstep_cpu::Adafactor<f32>>(&run);
+    }
+
+    #[test]
+    fn cpu_float64(run in runs()) {
+        resumes::<f64, goldstep_cpu::Adafactor<f64>>(&run);
+    }
+
+    #[test]
+    fn cpu_bfloat16(run in runs()) {
+        resumes::<bf16, goldstep_cpu::Adafactor<bf16>>(&run);
+    }
+
+    #[test]
+    fn cpu_float16(run in runs()) {
+        resumes::<f16, goldstep_cpu::Adafactor<f16>>(&run);
+    }
+}
+
 #[derive(Debug)]
 struct Halving;
 

@@ -1,7 +1,7 @@
 //! Evaluates with averaged parameters: swap the averages in, evaluate, swap back.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu::Adafactor;
 use goldstep::{AdafactorArguments, Error, Gradient, HostOptimizer, Parameter, ParameterList};
 
 /// The distance from the optimum, 0.

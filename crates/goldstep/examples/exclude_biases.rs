@@ -1,7 +1,7 @@
 //! Many parameters, with biases and norms excluded from weight decay by name.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu::Adafactor;
 use goldstep::{AdafactorArguments, Error, Gradient, HostOptimizer, Parameter, ParameterList};
 
 fn main() -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Saves a run, resumes it in what could be another process, and ends with the same bits.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu::Adafactor;
 use goldstep::{AdafactorArguments, Checkpoint, Error, Gradient, HostOptimizer};
 use goldstep::{Parameter, ParameterList};
 

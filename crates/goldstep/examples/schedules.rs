@@ -1,7 +1,7 @@
 //! A Keras schedule, a schedule of one's own, and a learning rate assigned in mid-run.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu::Adafactor;
 use goldstep::{AdafactorArguments, Error, Gradient, HostOptimizer, LearningRate};
 use goldstep::{LearningRateSchedule, Parameter, ParameterList, Schedule};
 

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 #![expect(clippy::cast_precision_loss, reason = "sizes here are small")]
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu::Adafactor;
 use goldstep::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
 use ndarray::{Array1, Array2, Axis, array};
 

@@ -2,7 +2,8 @@
 //! TensorFlow 2.12.1: Keras's argument names and defaults, Keras's numbers.
 //!
 //! ```
-//! use goldstep::reference::Adafactor;
+//! # #[cfg(feature = "cpu")] {
+//! use goldstep::cpu::Adafactor;
 //! use goldstep::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
 //!
 //! // The parameters stay yours. Here the loss is (w − 3)², whose gradient is 2 (w − 3).
@@ -16,6 +17,7 @@
 //! # Ok(()) };
 //! # for _ in 0..2000 { step()?; }
 //! # assert!((w[0] - 3.0).abs() < 0.1, "{w:?}");
+//! # }
 //! # Ok::<(), goldstep::Error>(())
 //! ```
 //!
@@ -26,7 +28,14 @@
 //!
 //! | feature | type | parameters live in |
 //! |---|---|---|
+//! | `cpu`, the default | `goldstep::cpu::Adafactor<T>` | slices or ndarray views of f32, f64, bf16 or f16; blocked, multithreaded, vectorised |
 //! | `reference` | `goldstep::reference::Adafactor<T>` | slices of f32, f64, bf16 or f16; slow, obviously right |
+//! | `torch` | `goldstep::torch::Optimizer`, `goldstep::torch::Adafactor` | tensors of `tch`, on any device of libtorch |
+//!
+//! # Guide
+//!
+//! The [`guide`] teaches: a first training loop, how Adafactor works, what each argument does, how to
+//! move from Keras, checkpoints, how implementations differ, and how all of this is tested.
 //!
 //! # Other features
 //!
@@ -34,6 +43,8 @@
 
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod guide;
 
 #[doc(inline)]
 pub use goldstep_checkpoint::{Checkpoint, CheckpointError};
@@ -46,6 +57,15 @@ pub use goldstep_core::{
     VariableState,
 };
 
+/// The fast backend for parameters in host memory: blocked, multithreaded, vectorised; the same bits for
+/// every number of threads and every instruction set.
+#[cfg(feature = "cpu")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cpu")))]
+pub mod cpu {
+    #[doc(inline)]
+    pub use goldstep_cpu::*;
+}
+
 /// The scalar backend: one function that reads like the algorithm, operation by operation as
 /// TensorFlow computes it, in the variable's own type. The oracle of the others; for learning and
 /// testing, not for speed.
@@ -54,4 +74,15 @@ pub use goldstep_core::{
 pub mod reference {
     #[doc(inline)]
     pub use goldstep_reference::Adafactor;
+}
+
+/// The libtorch backend: in place on tensors of `tch`, wherever they live. `Optimizer` has the methods
+/// of `tch::nn::Optimizer` over a `VarStore`.
+#[cfg(feature = "torch")]
+#[cfg_attr(docsrs, doc(cfg(feature = "torch")))]
+pub mod torch {
+    #[doc(inline)]
+    pub use goldstep_torch::*;
+    /// The version of tch, and with it of libtorch, that the optimizer works on.
+    pub use tch;
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-use goldstep::reference::Adafactor;
+use goldstep::cpu;
 use goldstep::{
     AdafactorArguments, AdafactorState, Checkpoint, CheckpointError, Error, HostOptimizer,
     LearningRate, Parameter, ParameterList, Schedule, StepReport, Values,
@@ -27,8 +27,9 @@ fn auto_traits_hold() {
     value::<Schedule>();
     value::<StepReport>();
     value::<Values>();
-    send_sync_debug::<Adafactor<f32>>();
-    send_sync_debug::<Adafactor<half::bf16>>();
+    send_sync_debug::<cpu::Adafactor<f32>>();
+    send_sync_debug::<cpu::Adafactor<half::bf16>>();
+    send_sync_debug::<goldstep_reference::Adafactor<f32>>();
     error::<Error>();
     error::<CheckpointError>();
 }
@@ -41,7 +42,8 @@ fn build<O: HostOptimizer<f32>>() -> O {
 
 #[test]
 fn an_optimizer_moves_to_another_thread() {
-    let optimizer: Adafactor<f32> = build();
+    let optimizer: cpu::Adafactor<f32> = build();
+    assert_eq!(build::<goldstep_reference::Adafactor<f32>>().iterations(), 0);
     let iterations = std::thread::spawn(move || optimizer.iterations()).join().unwrap();
     assert_eq!(iterations, 0);
 }
