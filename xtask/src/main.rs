@@ -7,6 +7,8 @@
 mod adapter;
 mod backends;
 mod bench;
+mod coverage;
+mod deny;
 mod libtorch;
 mod migration;
 mod plots;
@@ -43,6 +45,8 @@ enum Command {
     Adapter(adapter::Adapter),
     Migration(migration::Migration),
     Plots(plots::Plots),
+    Coverage(coverage::Coverage),
+    Deny(deny::Deny),
     Readme(readme::Readme),
     Libtorch(libtorch::Libtorch),
     Tidy(tidy::Tidy),
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
         Some(Command::Adapter(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
         Some(Command::Plots(command)) => command.run().map(|()| AGREED),
+        Some(Command::Coverage(command)) => command.run(),
+        Some(Command::Deny(command)) => command.run(),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),
         Some(Command::Libtorch(command)) => command.run().map(|()| AGREED),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),
