@@ -9,6 +9,7 @@ mod backends;
 mod bench;
 mod coverage;
 mod deny;
+mod golden;
 mod libtorch;
 mod migration;
 mod plots;
@@ -26,8 +27,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 const AGREED: u8 = 0;
 /// A mismatch.
 const MISMATCH: u8 = 1;
-/// The harness, an adapter or the set-up failed. 3 are goldens that drifted.
+/// The harness, an adapter or the set-up failed.
 const FAILED: u8 = 2;
+/// Goldens that tf.keras no longer confirms, or that are damaged.
+const DRIFTED: u8 = 3;
 
 /// Goldstep proves optimizers step by step against the gold standard.
 #[derive(Debug, Parser)]
@@ -40,6 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Verify(verify::Verify),
+    Golden(golden::Golden),
     Test(test::Test),
     Bench(bench::Bench),
     Adapter(adapter::Adapter),
@@ -55,6 +59,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Some(Command::Verify(command)) => command.run(),
+        Some(Command::Golden(command)) => command.run(),
         Some(Command::Test(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),

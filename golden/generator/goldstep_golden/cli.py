@@ -82,7 +82,9 @@ def _generate(options):
 
 def _stop_at_eof():
     """Whoever started us holds the other end, and has gone when it closes."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock a thread that waits would keep at the interpreter's end.
+    while os.read(0, 4096):
+        pass
     for child in multiprocessing.active_children():
         child.terminate()
     os._exit(130)
