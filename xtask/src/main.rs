@@ -12,8 +12,10 @@ mod deny;
 mod golden;
 mod libtorch;
 mod migration;
+mod mutants;
 mod plots;
 mod readme;
+mod repro;
 mod test;
 mod tidy;
 mod verify;
@@ -44,6 +46,8 @@ struct Cli {
 enum Command {
     Verify(verify::Verify),
     Golden(golden::Golden),
+    Mutants(mutants::Mutants),
+    Repro(repro::Repro),
     Test(test::Test),
     Bench(bench::Bench),
     Adapter(adapter::Adapter),
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Some(Command::Verify(command)) => command.run(),
         Some(Command::Golden(command)) => command.run(),
+        Some(Command::Mutants(command)) => command.run(),
+        Some(Command::Repro(command)) => command.run().map(|()| AGREED),
         Some(Command::Test(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),

@@ -6,13 +6,15 @@ use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::protocol::AdapterCommand;
 use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
+use goldstep_conformance::site::{Dossier, Entry, write};
 use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{AGREED, FAILED, MISMATCH, backends, workspace_root};
+use crate::{AGREED, FAILED, MISMATCH, backends, mutants, workspace_root};
 
 /// The width of a table where there is no terminal to ask.
 const WIDTH: usize = 160;
@@ -56,6 +58,9 @@ pub(crate) struct Verify {
     /// What is printed to standard output
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// Write pages, JUnit XML, JSON, Markdown and a badge to this directory
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -75,9 +80,31 @@ impl Verify {
         let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
         let reports = judge(&golden, &selection, &subjects)?;
 
+        let suspects = mutants::suspects();
+        let explained = |(subject, report): (&Subject, &Report)| {
+            let oracle = backends::oracle_for(subject);
+            explain(&golden, report, subject, Some(&oracle), &suspects)
+        };
+        let causes: Vec<Vec<Cause>> = subjects.iter().zip(&reports).map(explained).collect();
+        let pairs: Vec<(&Report, &[Cause])> =
+            reports.iter().zip(causes.iter().map(Vec::as_slice)).collect();
         match self.format {
-            Format::Human => print_human(&golden, &subjects, &reports),
-            Format::Json => println!("{:#}", json(&golden, &reports)),
+            Format::Human => print_human(&golden, &pairs, &reports),
+            Format::Json => println!("{:#}", json(&golden, &pairs)),
+        }
+        if let Some(directory) = &self.report {
+            let entry = |(subject, (report, causes))| Entry { subject, report, causes };
+            let oracle = goldstep_reference::conformance::subject();
+            let dossier = Dossier {
+                golden: &golden,
+                entries: subjects.iter().zip(pairs.iter().copied()).map(entry).collect(),
+                oracle: Some(&oracle),
+                mutants: mutants::smoke_as_json(&golden)?,
+                json: json(&golden, &pairs),
+                command: command(),
+            };
+            write(&dossier, directory).context("the report cannot be written")?;
+            eprintln!("report: {}", directory.join("index.html").display());
         }
         let broken = reports.iter().any(Report::is_broken);
         Ok(match reports.iter().all(Report::agrees) {
@@ -139,14 +166,19 @@ fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result
     reports
 }
 
-fn print_human(golden: &Golden, subjects: &[Subject], reports: &[Report]) {
+fn print_human(golden: &Golden, pairs: &[(&Report, &[Cause])], reports: &[Report]) {
     println!("{}", golden_line(golden));
-    for (subject, report) in subjects.iter().zip(reports) {
-        let oracle = backends::oracle_for(subject);
-        print!("{}", failures(golden, report, subject, Some(&oracle), &|_| None));
+    for (report, causes) in pairs {
+        print!("{}", failures(report, causes));
         print!("{}", not_answered(golden, report));
     }
     print!("{}", summary(reports, terminal_width()));
+}
+
+/// What was typed.
+fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    std::iter::once("cargo xtask".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// On a terminal a bar on standard error; nothing in a pipe.

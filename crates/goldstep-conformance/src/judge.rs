@@ -285,24 +285,21 @@ struct Run<'a, 'o> {
 impl Run<'_, '_> {
     fn run(&mut self, implementation: &mut dyn Implementation) -> Result<(), End> {
         let trial = self.trial;
-        let arguments = announced_only(&trial.arguments, &self.judge.capabilities.arguments);
-        let built = implementation.build(&BuildRequest {
-            dtype: trial.dtype,
-            arguments: &arguments,
-            exclude_from_weight_decay: trial.exclude_from_weight_decay,
-            variables: trial.variables,
-        });
+        let built = self.build(implementation);
         if self.refusal(None, built.err())? {
             return Ok(());
         }
         self.scales = trial.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
         let mut assigned: Option<&Value> = None;
+        let mut rate: Option<&Value> = None;
+        let mut resumed = false;
         let mut previous: Option<StepResponse> = None;
         for index in 0..trial.steps.len() {
             let inputs = &trial.steps[index];
-            if let Some(rate) = &inputs.learning_rate {
-                self.schedule = is_schedule(Some(rate));
-                assigned = Some(rate);
+            if let Some(next) = &inputs.learning_rate {
+                self.schedule = is_schedule(Some(next));
+                rate = Some(next);
+                assigned = rate;
             }
             let expected = self.expectation.steps[index].as_ref();
             let fails = self.expectation.error.as_ref().is_some_and(|one| one.step == Some(index));
@@ -313,7 +310,16 @@ impl Run<'_, '_> {
                     _ if elsewhere || (expected.is_none() && !fails) => continue,
                     // Without a golden state to start from this step is judged free-running only.
                     Some(None) => continue,
-                    Some(Some(before)) => self.force(implementation, before)?,
+                    Some(Some(before)) => {
+                        // A golden state is a checkpoint: the first one goes into an optimizer that
+                        // has seen nothing, or what a restore leaves out would still be there.
+                        if !std::mem::replace(&mut resumed, true) {
+                            let rebuilt = self.build(implementation);
+                            self.refusal(None, rebuilt.err())?;
+                            assigned = rate;
+                        }
+                        self.force(implementation, before)?;
+                    }
                     None => {}
                 }
             }
@@ -342,6 +348,16 @@ impl Run<'_, '_> {
             previous = (self.mode == Mode::Free && expected.is_some()).then_some(response);
         }
         self.finalize(implementation)
+    }
+
+    fn build(&self, implementation: &mut dyn Implementation) -> Result<(), Failure> {
+        let trial = self.trial;
+        implementation.build(&BuildRequest {
+            dtype: trial.dtype,
+            arguments: &announced_only(&trial.arguments, &self.judge.capabilities.arguments),
+            exclude_from_weight_decay: trial.exclude_from_weight_decay,
+            variables: trial.variables,
+        })
     }
 
     /// Whether the run ends here as expected; an error if it ends and should not, or the reverse.

@@ -21,8 +21,7 @@
 
 pub mod agreement;
 mod arguments;
-mod causes;
-mod explain;
+pub mod explain;
 mod free;
 pub mod golden;
 mod implementation;
@@ -34,9 +33,9 @@ mod observed;
 pub mod protocol;
 pub mod report;
 mod run;
+#[cfg(feature = "site")]
+pub mod site;
 
-pub use causes::{Cause, Literal, Predicate, causes};
-pub use explain::{IntermediateCheck, explain};
 pub use free::FreeRuns;
 pub use implementation::{
     BuildRequest, Capabilities, Description, Failure, GradientValues, Implementation, StateField,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use crate::explain::explain;
 use crate::golden::{Golden, GoldenError, Traces};
 use crate::judge::Focus;
 use crate::report::{failures, not_answered};
@@ -55,6 +56,7 @@ fn verify(
     if report.agrees() && !report.is_broken() {
         return Ok(());
     }
-    let blocks = failures(golden, &report, subject, None, &|_| None);
+    let causes = explain(golden, &report, subject, None, &[]);
+    let blocks = failures(&report, &causes);
     Err(format!("{blocks}{}", not_answered(golden, &report)))
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use goldstep_conformance::agreement::{Mode, Role};
+use goldstep_conformance::agreement::{Mode, Quantity, Role};
+use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::{ExpectedError, Golden};
 use goldstep_conformance::{
-    Capabilities, Cause, Description, Divergence, FamilyReport, Finding, Report, causes,
+    Capabilities, Description, Divergence, Failure, FamilyReport, Finding, Report, Subject,
 };
 use serde_json::{Map, Value, json};
 
@@ -23,12 +24,7 @@ fn divergence(refusal: bool) -> Divergence {
         let expected = ExpectedError { step: None, kind: "ValueError".into(), message: "x".into() };
         Finding::Accepted { expected }
     } else {
-        Finding::Shape {
-            quantity: goldstep_conformance::agreement::Quantity::V,
-            variable: 0,
-            expected: 1,
-            got: None,
-        }
+        Finding::Shape { quantity: Quantity::V, variable: 0, expected: 1, got: None }
     };
     Divergence { mode: Mode::Forced, step: Some(1), finding }
 }
@@ -36,8 +32,13 @@ fn divergence(refusal: bool) -> Divergence {
 /// The causes found when exactly the combinations for which `wrong` holds differ.
 fn found(family: &str, wrong: impl Fn(&Map<String, Value>, usize) -> bool) -> Vec<Cause> {
     let position = GOLDEN.families().iter().position(|one| one.id == family).unwrap();
-    let mut report = FamilyReport { family: position, id: family.into(), ..Default::default() };
     let family = &GOLDEN.families()[position];
+    let mut report = FamilyReport {
+        family: position,
+        id: family.id.clone(),
+        chosen: family.len(),
+        ..Default::default()
+    };
     for run in 0..family.len() {
         let trial = family.trial(run);
         let refusal = trial.expectation.error.is_some();
@@ -63,20 +64,49 @@ fn found(family: &str, wrong: impl Fn(&Map<String, Value>, usize) -> bool) -> Ve
         free_runs: goldstep_conformance::FreeRuns::All,
         elapsed: Duration::ZERO,
     };
-    causes(&GOLDEN, &report)
+    explain(&GOLDEN, &report, &mute(), None, &[])
 }
 
-/// `argument=values` of the predicate, joined.
-fn predicate(cause: &Cause) -> String {
-    let literals = cause.predicate.literals.iter().map(|literal| {
-        let values: Vec<String> = literal
-            .values
-            .iter()
-            .map(|value| if value.is_object() { "schedule".into() } else { value.to_string() })
-            .collect();
-        format!("{}={}", literal.argument, values.join("|"))
-    });
-    literals.collect::<Vec<_>>().join(" ")
+/// An implementation that answers nothing: grouping does not need it.
+fn mute() -> Subject {
+    use goldstep_conformance::{
+        BuildRequest, Implementation, StateRequest, StepRequest, StepResponse,
+    };
+
+    struct Mute(Description);
+    fn nothing<T>() -> Result<T, Failure> {
+        Err(Failure::Skip { reason: "mute".into() })
+    }
+    impl Implementation for Mute {
+        fn describe(&self) -> &Description {
+            &self.0
+        }
+        fn build(&mut self, _: &BuildRequest<'_>) -> Result<(), Failure> {
+            nothing()
+        }
+        fn set_state(&mut self, _: &StateRequest<'_>) -> Result<(), Failure> {
+            nothing()
+        }
+        fn step(&mut self, _: &StepRequest<'_>) -> Result<StepResponse, Failure> {
+            nothing()
+        }
+        fn finalize(&mut self) -> Result<Vec<Vec<f64>>, Failure> {
+            nothing()
+        }
+    }
+    Subject::new("x", Role::Other, || {
+        Ok(Box::new(Mute(Description {
+            name: "x".into(),
+            version: String::new(),
+            language: String::new(),
+            source: String::new(),
+            capabilities: Capabilities::everything(),
+        })))
+    })
+}
+
+fn predicate(cause: &Cause) -> &str {
+    &cause.parts[0].predicate
 }
 
 fn refused(arguments: &Map<String, Value>) -> bool {
@@ -85,23 +115,23 @@ fn refused(arguments: &Map<String, Value>) -> bool {
 
 #[test]
 fn single_arguments_are_found() {
-    for (argument, values, expected) in [
-        ("weight_decay", vec![json!(0.04)], "weight_decay=0.04"),
-        ("use_ema", vec![json!(false)], "use_ema=false"),
-        ("ema_overwrite_frequency", vec![json!(2), json!(3)], "ema_overwrite_frequency=2|3"),
-        ("learning_rate", vec![json!(0.01)], "learning_rate=0.01"),
+    for (argument, values, expected, runs) in [
+        ("weight_decay", vec![json!(0.04)], "weight_decay=0.04", 13_824),
+        ("use_ema", vec![json!(false)], "use_ema=False", 13_824),
+        (
+            "ema_overwrite_frequency",
+            vec![json!(2), json!(3)],
+            "ema_overwrite_frequency≠None",
+            18_432,
+        ),
+        ("learning_rate", vec![json!(0.01)], "learning_rate=0.01", 9_216),
     ] {
         let causes = found("grid-f32", |arguments, _| {
             !refused(arguments) && values.contains(&arguments[argument])
         });
         assert_eq!(causes.len(), 1);
-        assert_eq!(predicate(&causes[0]), expected);
-        assert_eq!((causes[0].of, causes[0].predicate.counterexamples), (27_648, 0));
-        let share = if argument == "ema_overwrite_frequency" { 2.0 / 3.0 } else { 0.5 };
-        let share = if argument == "learning_rate" { 1.0 / 3.0 } else { share };
-        #[expect(clippy::cast_precision_loss, reason = "a small count")]
-        let runs = causes[0].runs.len() as f64;
-        assert!((runs - 27_648.0 * share).abs() < 1.0);
+        assert_eq!(predicate(&causes[0]), format!("all with {expected}, none without"));
+        assert_eq!((causes[0].parts[0].failing, causes[0].parts[0].total), (runs, 27_648));
     }
 }
 
@@ -114,59 +144,56 @@ fn conjunctions_are_found_and_the_simplest_run_shown() {
             && arguments["learning_rate"].is_object()
     });
     assert_eq!(causes.len(), 1);
-    let expected = "learning_rate=schedule use_ema=true ema_overwrite_frequency=2";
-    assert_eq!(predicate(&causes[0]), expected);
-    let family = &GOLDEN.families()[causes[0].family];
-    let arguments = family.trial(causes[0].representative).arguments.into_owned();
-    let default = |name: &str| match name {
-        "weight_decay" | "clipnorm" | "clipvalue" | "global_clipnorm" => Value::Null,
-        "relative_step" | "jit_compile" => json!(true),
-        _ => arguments[name].clone(),
-    };
-    assert!(arguments.iter().all(|(name, value)| *value == default(name)), "{arguments:?}");
+    assert_eq!(
+        predicate(&causes[0]),
+        "all with learning_rate=ExponentialDecay and use_ema=True and ema_overwrite_frequency=2, \
+         none without"
+    );
+    let set: Vec<&str> = causes[0].arguments.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(set, ["learning_rate", "use_ema", "ema_overwrite_frequency"]);
 }
 
 #[test]
-fn two_causes_are_told_apart() {
+fn alternatives_are_found() {
     let causes = found("grid-f32", |arguments, _| {
         !refused(arguments)
             && (!arguments["clipvalue"].is_null()
                 || (arguments["use_ema"] == json!(true) && arguments["ema_momentum"] == json!(0.5)))
     });
-    let predicates: Vec<String> = causes.iter().map(predicate).collect();
-    assert_eq!(predicates, ["clipvalue=0.3", "use_ema=true ema_momentum=0.5"]);
-    let runs: usize = causes.iter().map(|cause| cause.runs.len()).sum();
-    assert_eq!(runs, 27_648 * 5 / 8);
+    assert_eq!(causes.len(), 1);
+    assert_eq!(
+        predicate(&causes[0]),
+        "all with clipvalue=0.3 or use_ema=True and ema_momentum=0.5, none without"
+    );
+    assert_eq!(causes[0].parts[0].failing, 27_648 * 5 / 8);
 }
 
 #[test]
 fn everything_needs_no_predicate() {
     let causes = found("grid-f32", |arguments, _| !refused(arguments));
     assert_eq!(causes.len(), 1);
-    assert_eq!((predicate(&causes[0]).as_str(), causes[0].runs.len()), ("", 27_648));
+    assert_eq!((predicate(&causes[0]), causes[0].parts[0].failing), ("all of them", 27_648));
 }
 
 #[test]
-fn what_no_argument_explains_is_said_to_have_counterexamples() {
+fn what_no_argument_explains_is_counted() {
     let causes = found("grid-f32", |arguments, run| {
         !refused(arguments) && !arguments["weight_decay"].is_null() && run % 7 == 3
     });
-    let last = causes.last().unwrap();
-    assert!(predicate(last).starts_with("weight_decay=0.04"), "{}", predicate(last));
-    assert!(last.predicate.counterexamples > 0);
-    let runs: usize = causes.iter().map(|cause| cause.runs.len()).sum();
-    let all = causes.iter().flat_map(|cause| &cause.runs).collect::<std::collections::HashSet<_>>();
-    assert_eq!(runs, all.len(), "no run belongs to two causes");
+    assert_eq!(causes.len(), 1);
+    let text = predicate(&causes[0]);
+    assert!(text.starts_with("only with weight_decay=0.04: "), "{text}");
+    assert!(text.ends_with(" of 13824"), "{text}");
 }
 
 #[test]
 fn refusals_are_a_cause_of_their_own() {
-    let causes = found("grid-f32", |arguments, _| {
-        refused(arguments) || (!refused(arguments) && arguments["use_ema"] == json!(true))
-    });
-    let shown: Vec<(String, usize)> = causes.iter().map(|one| (predicate(one), one.of)).collect();
-    let both = "clipnorm=0.5 global_clipnorm=0.8".to_owned();
-    assert_eq!(shown, [(both, 9_216 + 13_824), ("use_ema=true".to_owned(), 27_648)]);
+    let causes =
+        found("grid-f32", |arguments, _| refused(arguments) || arguments["use_ema"] == json!(true));
+    let shown: Vec<(&str, usize)> =
+        causes.iter().map(|one| (predicate(one), one.parts[0].total)).collect();
+    let ema = "all with use_ema=True, none without";
+    assert_eq!(shown, [(ema, 27_648), ("all of them", 9_216)]);
 }
 
 #[test]
@@ -174,5 +201,6 @@ fn a_thinned_grid_is_enough() {
     let causes = found("grid-f64", |arguments, _| {
         !refused(arguments) && arguments["epsilon_2"] == json!(0.05)
     });
-    assert_eq!(causes.iter().map(predicate).collect::<Vec<_>>(), ["epsilon_2=0.05"]);
+    let texts: Vec<&str> = causes.iter().map(predicate).collect();
+    assert_eq!(texts, ["all with epsilon_2=0.05, none without"]);
 }

@@ -95,8 +95,12 @@ impl Arithmetic {
 
     /// The exact sum, rounded once, as in the reference.
     pub(crate) fn sum(self, values: impl DoubleEndedIterator<Item = f64>) -> f64 {
-        if self.mistake == Mistake::SumsBackwards {
-            return values.rev().fold(0.0, |sum, value| self.round(sum + value));
+        match self.mistake {
+            Mistake::SumsOneByOne => {
+                return values.fold(0.0, |sum, value| self.round(sum + value));
+            }
+            Mistake::SumsBackwards => return self.sum_of_blocks(values.rev()),
+            _ => {}
         }
         let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
         for value in values {
@@ -106,6 +110,19 @@ impl Arithmetic {
             sum = next;
         }
         self.round(if sum.is_finite() { sum + lost } else { sum })
+    }
+
+    /// Blocks of 64 added up one by one, then their sums.
+    fn sum_of_blocks(self, values: impl Iterator<Item = f64>) -> f64 {
+        let (mut total, mut block) = (0.0, 0.0);
+        for (index, value) in values.enumerate() {
+            if index % 64 == 0 {
+                total = self.round(total + block);
+                block = 0.0;
+            }
+            block = self.round(block + value);
+        }
+        self.round(total + block)
     }
 
     /// The mean; empty: NaN.

@@ -228,6 +228,7 @@ mistakes! {
     MomentumThroughFloat32 Wrong "momentum_through_float32" "ema_momentum rounded to float32 for float64";
     CapThroughFloat32 Wrong "cap_through_float32" "1/√t computed in float32 for float64";
     Float64InFloat32 Wrong "float64_in_float32" "float64 variables computed in float32";
+    SumsOneByOne Wrong "sums_one_by_one" "long sums one by one in the element type, which loses digits";
     RsqrtOf12Bits Wrong "rsqrt_of_12_bits" "the processor's estimate of 1/√v, 12 bits";
     SubnormalsKept Wrong "subnormals_kept" "subnormal numbers not flushed to 0";
     NanSwallowed Wrong "nan_swallowed" "max and min drop NaN, as Rust's do";
@@ -239,7 +240,7 @@ mistakes! {
     DividesByRoot Harmless "divides_by_root" "g/√v for g · rsqrt(v)";
     WideArithmetic Harmless "wide_arithmetic" "everything in float64, rounded when stored";
     MeanByReciprocal Harmless "mean_by_reciprocal" "sum · (1/n) for sum/n";
-    SumsBackwards Harmless "sums_backwards" "sums one by one from the end, in the element type";
+    SumsBackwards Harmless "sums_backwards" "sums of blocks of 64 from the end, in the element type";
     StepDividedFirst Harmless "step_divided_first" "(α/d) · u for α · (u/d)";
     BlendByDifference Harmless "blend_by_difference" "r + (1 − β₂)(mean − r) for β₂ r + (1 − β₂) mean";
     ClipByFactor Harmless "clip_by_factor" "g · min(1, c/norm) for g · c / max(norm, c)";

@@ -45,6 +45,7 @@ impl Scalars {
             Mistake::DecayNotThroughFloat32 => {
                 s.weight_decay = arguments.weight_decay().map(|decay| a.round(decay));
             }
+            Mistake::SubnormalsKept => s.epsilon_1 = a.round(arguments.epsilon_1()),
             Mistake::Epsilon1Dropped => s.epsilon_1 = 0.0,
             Mistake::Epsilon1Constant => s.epsilon_1 = a.round(1e-30),
             Mistake::Epsilon1Squared => s.epsilon_1 = a.times(s.epsilon_1, s.epsilon_1),

@@ -76,7 +76,7 @@ pub struct Trial<'a> {
     /// What the project expects.
     pub expectation: &'a Expectation,
     /// What is expected of implementations that are known to differ.
-    expected_in: Option<&'a BTreeMap<String, Expectation>>,
+    pub(crate) expected_in: Option<&'a BTreeMap<String, Expectation>>,
 }
 
 impl Trial<'_> {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::numbers::bits;
 use crate::agreement::Mode;
-use crate::causes::{Cause, causes};
+use crate::explain::Cause;
 use crate::free::FreeRuns;
 use crate::golden::Golden;
 use crate::judge::Finding;
@@ -14,7 +14,7 @@ use crate::run::{FamilyReport, Report};
 
 /// Everything that is known of a verification, as one object.
 #[must_use]
-pub fn json(golden: &Golden, reports: &[Report]) -> Value {
+pub fn json(golden: &Golden, reports: &[(&Report, &[Cause])]) -> Value {
     json!({
         "format": "goldstep-report/1",
         "golden": {
@@ -27,11 +27,11 @@ pub fn json(golden: &Golden, reports: &[Report]) -> Value {
                 "trajectories": family.trajectories(),
             })).collect::<Vec<_>>(),
         },
-        "backends": reports.iter().map(|report| backend(golden, report)).collect::<Vec<_>>(),
+        "backends": reports.iter().map(|(report, causes)| backend(report, causes)).collect::<Vec<_>>(),
     })
 }
 
-fn backend(golden: &Golden, report: &Report) -> Value {
+fn backend(report: &Report, causes: &[Cause]) -> Value {
     json!({
         "name": report.name,
         "version": report.description.version,
@@ -46,7 +46,7 @@ fn backend(golden: &Golden, report: &Report) -> Value {
         },
         "elapsed_s": report.elapsed.as_secs_f64(),
         "families": report.families.iter().map(family).collect::<Vec<_>>(),
-        "causes": causes(golden, report).iter().map(|one| cause(golden, one)).collect::<Vec<_>>(),
+        "causes": causes.iter().map(cause).collect::<Vec<_>>(),
         "stale": report.stale.iter().map(|one| json!({
             "family": one.family,
             "case": one.case,
@@ -91,21 +91,26 @@ fn observations(observations: &Observations) -> Value {
     Value::Object(modes.into_iter().collect::<Map<_, _>>())
 }
 
-fn cause(golden: &Golden, cause: &Cause) -> Value {
-    let trial = golden.families()[cause.family].trial(cause.representative);
+fn cause(cause: &Cause) -> Value {
     let divergence = &cause.divergence;
+    let trial = cause.case.trial("");
     let mut object = json!({
-        "family": trial.family,
-        "runs": cause.runs.len(),
-        "of": cause.of,
-        "predicate": cause.predicate.literals.iter().map(|literal| {
-            json!({"argument": literal.argument, "values": literal.values})
-        }).collect::<Vec<_>>(),
-        "counterexamples": cause.predicate.counterexamples,
-        "case": trial.name(),
+        "families": cause.parts.iter().map(|part| json!({
+            "id": part.family,
+            "runs": part.failing,
+            "of": part.total,
+            "predicate": part.predicate,
+        })).collect::<Vec<_>>(),
+        "case": cause.name,
         "mode": divergence.mode.name(),
         "step": divergence.step,
         "quantity": divergence.quantity().name(),
+        "looks_like": cause.diagnosis.as_ref().map(|diagnosis| json!({
+            "mistakes": diagnosis.names.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+            "further": diagnosis.further,
+            "matched": diagnosis.matched,
+            "examined": diagnosis.examined,
+        })),
     });
     if let (Finding::Value(difference), Some(object)) =
         (&divergence.finding, object.as_object_mut())

@@ -2,7 +2,7 @@
 
 mod failure;
 mod json;
-mod numbers;
+pub(crate) mod numbers;
 mod summary;
 
 pub use failure::{failures, not_answered};

@@ -4,7 +4,7 @@ use goldstep_core::{DType, Element};
 use half::{bf16, f16};
 
 /// The shortest decimal that gives the same value back in its type.
-pub(super) fn decimal(dtype: DType, value: f64) -> String {
+pub(crate) fn decimal(dtype: DType, value: f64) -> String {
     let (plain, scientific) = match dtype {
         DType::Float64 => (format!("{value}"), format!("{value:e}")),
         // The shortest decimal of a half is that of the same float32.
@@ -17,7 +17,7 @@ pub(super) fn decimal(dtype: DType, value: f64) -> String {
 }
 
 /// The bits in hexadecimal.
-pub(super) fn bits(dtype: DType, value: f64) -> String {
+pub(crate) fn bits(dtype: DType, value: f64) -> String {
     match dtype {
         DType::Float64 => format!("{:016x}", value.to_bits()),
         DType::Float32 => format!("{:08x}", f32::round_from(value).to_bits()),
@@ -27,7 +27,7 @@ pub(super) fn bits(dtype: DType, value: f64) -> String {
 }
 
 /// `27,648`.
-pub(super) fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -40,7 +40,7 @@ pub(super) fn thousands(number: usize) -> String {
 }
 
 /// An error in its unit: three digits, or more where there are more before the point.
-pub(super) fn error(value: f64) -> String {
+pub(crate) fn error(value: f64) -> String {
     if value.is_infinite() {
         return "infinite".to_owned();
     }
@@ -61,7 +61,7 @@ pub(super) fn error(value: f64) -> String {
 }
 
 /// The index of an element in its shape: `[0,2]`.
-pub(super) fn index(shape: &[usize], element: usize) -> String {
+pub(crate) fn index(shape: &[usize], element: usize) -> String {
     let mut rest = element;
     let mut indices: Vec<String> = Vec::with_capacity(shape.len());
     for size in shape.iter().rev() {
@@ -73,7 +73,7 @@ pub(super) fn index(shape: &[usize], element: usize) -> String {
 }
 
 /// A shape: `[3×2]`.
-pub(super) fn shape(shape: &[usize]) -> String {
+pub(crate) fn shape(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
     format!("[{}]", sizes.join("×"))
 }

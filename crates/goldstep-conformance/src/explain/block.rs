@@ -1,0 +1,260 @@
+//! A cause as a person reads it.
+
+use std::fmt::{self, Write as _};
+
+use goldstep_core::DType;
+
+use crate::agreement::{Allowance, Quantity};
+use crate::implementation::Variable;
+use crate::judge::{Finding, ValueDifference};
+use crate::report::numbers::{bits, decimal, error as figure, index as indices, shape, thousands};
+
+use super::causal::CausalState;
+use super::cause::Cause;
+
+/// Characters of an error message that are shown.
+const MOST_OF_MESSAGE: usize = 120;
+
+impl Cause {
+    /// The block for the implementation of that name.
+    #[must_use]
+    pub fn block(&self, backend: &str) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut text, backend);
+        text
+    }
+
+    /// The command that runs exactly this.
+    #[must_use]
+    pub fn reproduce(&self, backend: &str) -> String {
+        let mut command = format!("cargo xtask verify --backend {backend} --case {}", self.name);
+        if let Some(variable) = self.variable() {
+            let _ = write!(command, " --variable {}", quoted(&variable.name));
+        }
+        if let Some(step) = self.divergence.step {
+            let _ = write!(command, " --step {step}");
+        }
+        command
+    }
+
+    /// The command that prints a unit test.
+    #[must_use]
+    pub fn repro(&self) -> String {
+        let mut command = format!("cargo xtask repro {}", self.name);
+        if let (Some(variable), [_]) = (self.variable(), self.case.variables.as_slice()) {
+            let _ = write!(command, " --variable {}", quoted(&variable.name));
+        }
+        if let Some(step) = self.divergence.step {
+            let _ = write!(command, " --step {step}");
+        }
+        command
+    }
+
+    /// The variable that differs.
+    #[must_use]
+    pub fn variable(&self) -> Option<&Variable> {
+        let index = match &self.divergence.finding {
+            Finding::Value(difference) => difference.variable?,
+            Finding::Shape { variable, .. } => *variable,
+            Finding::Accepted { .. } | Finding::Refused { .. } => return None,
+        };
+        self.case.variables.get(index)
+    }
+
+    fn write(&self, out: &mut String, backend: &str) -> fmt::Result {
+        for (index, part) in self.parts.iter().enumerate() {
+            let head = if index == 0 { format!("FAIL  {backend}") } else { "also".to_owned() };
+            let counts =
+                format!("{} of {} {}", thousands(part.failing), thousands(part.total), part.noun);
+            writeln!(out, "{head}   {}   {counts}   {}", part.family, part.predicate)?;
+        }
+        self.write_place(out)?;
+        self.write_finding(out)?;
+        self.write_causal(out)?;
+        self.write_diagnosis(out)?;
+        line(out, "reproduce", &self.reproduce(backend))?;
+        let (variables, steps) = (self.case.variables.len(), self.case.steps.len());
+        let size = format!(
+            "   ({variables} variable{}, {steps} step{})",
+            plural(variables),
+            plural(steps)
+        );
+        line(out, "as a unit test", &(self.repro() + &size))
+    }
+
+    fn write_place(&self, out: &mut String) -> fmt::Result {
+        let mut place = self.name.clone();
+        match self.divergence.step {
+            Some(step) => write!(place, " · step {step}")?,
+            None if self.divergence.quantity() == Quantity::Finalized => {
+                place.push_str(" · after the last step");
+            }
+            None => place.push_str(" · constructor"),
+        }
+        if let Some(variable) = self.variable() {
+            write!(place, " · variable {} {}", variable.name, shape(&variable.shape))?;
+        }
+        write!(place, " · field {}", self.divergence.quantity().name())?;
+        if let (Some(variable), Finding::Value(difference)) =
+            (self.variable(), &self.divergence.finding)
+        {
+            write!(
+                place,
+                " · element {}",
+                indices(&field_shape(difference.quantity, &variable.shape), difference.element)
+            )?;
+        }
+        write!(place, " · {}", self.divergence.mode.name())?;
+        writeln!(out, "first divergence   {place}")?;
+        let mut set: Vec<String> =
+            self.arguments.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if self.case.dtype != DType::Float32 {
+            set.push(format!("dtype {}", self.case.dtype));
+        }
+        let rest = if set.is_empty() { "all default" } else { "(all else default)" };
+        set.push(rest.to_owned());
+        line(out, "arguments", &set.join(" "))
+    }
+
+    fn write_finding(&self, out: &mut String) -> fmt::Result {
+        match &self.divergence.finding {
+            Finding::Value(difference) => self.write_value(out, difference),
+            Finding::Shape { expected, got, .. } => {
+                line(out, "expected", &format!("{expected} elements"))?;
+                let got = got.map_or_else(|| "none".to_owned(), |got| format!("{got} elements"));
+                line(out, "actual", &got)
+            }
+            Finding::Accepted { expected } => {
+                let stage = expected.stage();
+                line(
+                    out,
+                    "expected",
+                    &format!("{} at {stage}: {}", expected.kind, short(&expected.message)),
+                )?;
+                line(out, "actual", "accepted")
+            }
+            Finding::Refused { expected, stage, kind, message } => {
+                let wanted = expected.as_ref().map_or_else(
+                    || "no error".to_owned(),
+                    |error| {
+                        format!("{} at {}: {}", error.kind, error.stage(), short(&error.message))
+                    },
+                );
+                line(out, "expected", &wanted)?;
+                line(out, "actual", &format!("{kind} at {stage}: {}", short(message)))
+            }
+        }
+    }
+
+    fn write_value(&self, out: &mut String, difference: &ValueDifference) -> fmt::Result {
+        let dtype = if difference.variable.is_some() { self.case.dtype } else { DType::Float32 };
+        let number = |value: f64| format!("{:<14} {}", decimal(dtype, value), bits(dtype, value));
+        if let Some(before) = difference.before {
+            line(out, "before", &number(before))?;
+        }
+        line(out, "expected", &number(difference.expected))?;
+        let error = off(difference.error, difference.allowance);
+        line(out, "actual", &format!("{}   {error}", number(difference.actual)))
+    }
+
+    fn write_causal(&self, out: &mut String) -> fmt::Result {
+        if self.causal.is_empty() {
+            return Ok(());
+        }
+        let mut first = true;
+        let mut shown = Vec::new();
+        let mut wrong_first = None;
+        for entry in &self.causal {
+            let name = entry.quantity.name();
+            shown.push(match entry.state {
+                CausalState::Agrees(Some(error)) if error > 0.0 => {
+                    format!("{name} ok {}", figure(error))
+                }
+                CausalState::Agrees(_) => format!("{name} ok"),
+                CausalState::Wrong if first => {
+                    first = false;
+                    wrong_first = Some(entry);
+                    format!("{name} WRONG FIRST")
+                }
+                CausalState::Wrong => format!("{name} wrong"),
+            });
+        }
+        line(out, "in causal order", &shown.join(" · "))?;
+        if let Some((entry, (expected, actual))) =
+            wrong_first.and_then(|entry| Some((entry, entry.values?)))
+        {
+            let dtype = self.case.dtype;
+            let values = format!(
+                "expected {}   actual {}   (from the reference's intermediates)",
+                decimal(dtype, expected),
+                decimal(dtype, actual)
+            );
+            line(out, entry.quantity.name(), &values)?;
+        }
+        Ok(())
+    }
+
+    fn write_diagnosis(&self, out: &mut String) -> fmt::Result {
+        let Some(diagnosis) = &self.diagnosis else {
+            return writeln!(out, "looks like         no known mistake");
+        };
+        let names = diagnosis.names.iter().map(|(id, what)| format!("{id}: {what}"));
+        let mut names = names.collect::<Vec<_>>().join("\n                or ");
+        if diagnosis.further > 0 {
+            write!(names, "\n                or {} others", diagnosis.further)?;
+        }
+        let (matched, examined) = (diagnosis.matched, diagnosis.examined);
+        let how = if diagnosis.is_complete() {
+            format!("matches all {examined} examined within {} ULP", figure(diagnosis.distance))
+        } else {
+            format!("matches {matched} of {examined} examined: nearest, not all of it")
+        };
+        writeln!(out, "looks like         {names} ({how})")
+    }
+}
+
+fn line(out: &mut String, label: &str, text: &str) -> fmt::Result {
+    writeln!(out, "  {label:<16} {text}")
+}
+
+/// The beginning of a message that may run to many lines.
+fn short(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let shown: String = first.chars().take(MOST_OF_MESSAGE).collect();
+    let whole = shown.len() == message.trim_end().len();
+    if whole { shown } else { format!("{} …", shown.trim_end()) }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
+    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("'{name}'") }
+}
+
+/// How far off, and how far it may be.
+fn off(error: f64, allowance: Allowance) -> String {
+    match allowance {
+        Allowance::Exact => "has to be equal".to_owned(),
+        Allowance::Anchored(allowed) => {
+            format!("anchored {} ULP, allowed {}", figure(error), figure(allowed))
+        }
+        other => {
+            format!("off by {} {}, allowed {}", figure(error), other.unit(), figure(other.figure()))
+        }
+    }
+}
+
+/// The shape of what is compared: factors have one axis less.
+pub(crate) fn field_shape(quantity: Quantity, variable: &[usize]) -> Vec<usize> {
+    let mut shape = variable.to_vec();
+    match quantity {
+        Quantity::R => drop(shape.pop()),
+        Quantity::C if shape.len() >= 2 => drop(shape.remove(shape.len() - 2)),
+        _ => {}
+    }
+    shape
+}

@@ -1,0 +1,147 @@
+//! What an implementation does in a run, recorded as if it were golden.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::arguments::announced_only;
+use crate::golden::{Expectation, Expected, ExpectedError, Tensor, Trial};
+use crate::implementation::{
+    BuildRequest, Capabilities, Failure, Implementation, StateRequest, StepIntermediates,
+    StepRequest, StepResponse,
+};
+
+/// The run of one implementation from its start to its end or its refusal.
+///
+/// `None` where it gives no answer: it skips, crashes or breaks the protocol.
+pub(super) fn record(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+) -> Option<Expectation> {
+    let mut recorded = Expectation { steps: Vec::new(), finalized: None, error: None };
+    recorded.steps.resize(trial.steps.len(), None);
+    if let Err(failure) = build(implementation, capabilities, trial) {
+        recorded.error = Some(refusal(failure, None)?);
+        return Some(recorded);
+    }
+    for (index, step) in trial.steps.iter().enumerate() {
+        let gradients: Vec<_> = step.gradients.iter().map(Option::as_ref).collect();
+        let response = implementation.step(&StepRequest {
+            learning_rate: step.learning_rate.as_ref(),
+            gradients: &gradients,
+            states: &capabilities.states,
+            intermediates: false,
+        });
+        match response {
+            Ok(response) => recorded.steps[index] = Some(expected(response, trial)),
+            Err(failure) => {
+                recorded.error = Some(refusal(failure, Some(index))?);
+                return Some(recorded);
+            }
+        }
+    }
+    if trial.expectation.finalized.is_some() {
+        let variables = implementation.finalize().ok()?;
+        recorded.finalized = Some(variables.into_iter().map(Arc::from).collect());
+    }
+    Some(recorded)
+}
+
+/// One step with everything that is shown, from the golden state before it or, with `free`, from
+/// the run's start. `index` is 0-based.
+pub(super) fn observe(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+    index: usize,
+    free: bool,
+) -> Option<StepResponse> {
+    build(implementation, capabilities, trial).ok()?;
+    let before = index.checked_sub(1).map(|before| trial.expectation.steps[before].as_ref());
+    let mut start = 0;
+    if let (Some(Some(golden)), false) = (before, free) {
+        let variables: Vec<&[f64]> = golden.variables.iter().map(|one| &**one).collect();
+        let (r, c) = (slices(&golden.r), slices(&golden.c));
+        let (v, ema) = (slices(&golden.v), slices(&golden.ema));
+        let request = StateRequest {
+            iterations: golden.iterations,
+            variables: &variables,
+            r: &r,
+            c: &c,
+            v: &v,
+            ema: &ema,
+        };
+        implementation.set_state(&request).ok()?;
+        start = index;
+    }
+    // A rate that was assigned before the first step that is run still holds.
+    let assigned = |step: usize| -> Option<&Value> {
+        let first = if step == start { 0 } else { step };
+        let rates = trial.steps[first..=step].iter().rev();
+        rates.filter_map(|step| step.learning_rate.as_ref()).next()
+    };
+    let mut last = None;
+    for step in start..=index {
+        let gradients: Vec<_> = trial.steps[step].gradients.iter().map(Option::as_ref).collect();
+        last = Some(
+            implementation
+                .step(&StepRequest {
+                    learning_rate: assigned(step),
+                    gradients: &gradients,
+                    states: &capabilities.states,
+                    intermediates: !capabilities.intermediates.is_empty(),
+                })
+                .ok()?,
+        );
+    }
+    last
+}
+
+/// The intermediates of one variable, as far as they are shown.
+pub(super) fn intermediates(response: &StepResponse, variable: usize) -> StepIntermediates {
+    response.intermediates.get(variable).cloned().flatten().unwrap_or_default()
+}
+
+fn build(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+) -> Result<(), Failure> {
+    implementation.build(&BuildRequest {
+        dtype: trial.dtype,
+        arguments: &announced_only(&trial.arguments, &capabilities.arguments),
+        exclude_from_weight_decay: trial.exclude_from_weight_decay,
+        variables: trial.variables,
+    })
+}
+
+fn slices(tensors: &[Option<Tensor>]) -> Vec<Option<&[f64]>> {
+    tensors.iter().map(Option::as_deref).collect()
+}
+
+fn refusal(failure: Failure, step: Option<usize>) -> Option<ExpectedError> {
+    match failure {
+        Failure::Error { kind, message, .. } => Some(ExpectedError { step, kind, message }),
+        _ => None,
+    }
+}
+
+fn expected(response: StepResponse, trial: &Trial<'_>) -> Expected {
+    let count = trial.variables.len();
+    let tensors = |field: Vec<Option<Vec<f64>>>| {
+        let mut tensors: Vec<Option<Tensor>> =
+            field.into_iter().map(|one| one.map(Arc::from)).collect();
+        tensors.resize(count, None);
+        tensors
+    };
+    Expected {
+        iterations: response.iterations,
+        learning_rate: response.learning_rate,
+        variables: response.variables.into_iter().map(Arc::from).collect(),
+        r: tensors(response.r),
+        c: tensors(response.c),
+        v: tensors(response.v),
+        ema: tensors(response.ema),
+    }
+}

@@ -1,0 +1,34 @@
+//! A summary for the page of a CI run.
+
+use std::fmt::Write as _;
+
+use super::{Dossier, Standing, index::family_ids, index::headline, passed};
+use crate::report::numbers::thousands;
+
+/// A table of implementations and families, and a block per cause.
+pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
+    let mut text = format!("## Goldstep conformance\n\n{}\n\n", headline(dossier));
+    let names: Vec<&str> = dossier.entries.iter().map(|entry| entry.report.name.as_str()).collect();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "| family | {} |", names.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---|".repeat(names.len()));
+    for id in family_ids(dossier) {
+        let cells = dossier.entries.iter().map(|entry| {
+            let family = entry.report.families.iter().find(|family| family.id == id);
+            let sign = Standing::of(family).sign();
+            family.map_or_else(
+                || sign.to_owned(),
+                |family| {
+                    format!("{sign} {} of {}", thousands(passed(family)), thousands(family.chosen))
+                },
+            )
+        });
+        let _ = writeln!(text, "| {id} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    for entry in &dossier.entries {
+        for cause in entry.causes {
+            let _ = write!(text, "\n```text\n{}```\n", cause.block(&entry.report.name));
+        }
+    }
+    text
+}
