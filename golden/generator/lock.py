@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PLATFORMS = ["manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_12_x86_64"]
-PLATFORMS += ["manylinux2010_x86_64", "manylinux_2_5_x86_64", "manylinux1_x86_64"]
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
+PLATFORMS += [f"manylinux{year}_x86_64" for year in (2014, 2010, 1)]
 
 
 def main(path, tags):
@@ -58,8 +58,11 @@ def _key(pin):
 
 def note_wheel(path, sums):
     """Adds the tensorflow-cpu wheels among `sums` to wheels.json."""
+    found = {pin: wheels for pin, wheels in sums.items() if pin.startswith("tensorflow-cpu")}
+    if not found:
+        return
     wheels = json.loads(path.read_text()) if path.is_file() else {}
-    wheels.update({pin: found for pin, found in sums.items() if pin.startswith("tensorflow-cpu")})
+    wheels.update(found)
     path.write_text(json.dumps(wheels, indent=2, sort_keys=True) + "\n")
 
 
