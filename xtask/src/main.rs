@@ -9,10 +9,14 @@ mod backends;
 mod bench;
 mod coverage;
 mod deny;
+mod environment;
+mod fuzz;
 mod golden;
 mod libtorch;
+mod matrix;
 mod migration;
 mod mutants;
+mod peers;
 mod plots;
 mod readme;
 mod repro;
@@ -51,6 +55,8 @@ enum Command {
     Test(test::Test),
     Bench(bench::Bench),
     Adapter(adapter::Adapter),
+    Matrix(matrix::Matrix),
+    Fuzz(fuzz::Fuzz),
     Migration(migration::Migration),
     Plots(plots::Plots),
     Coverage(coverage::Coverage),
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Some(Command::Test(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Adapter(command)) => command.run(),
+        Some(Command::Matrix(command)) => command.run(),
+        Some(Command::Fuzz(command)) => command.run(),
         Some(Command::Migration(command)) => command.run(),
         Some(Command::Plots(command)) => command.run().map(|()| AGREED),
         Some(Command::Coverage(command)) => command.run(),

@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::Golden;
-use goldstep_conformance::protocol::AdapterCommand;
 use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
 use goldstep_conformance::site::{Dossier, Entry, write};
 use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::adapter::AdapterOptions;
 use crate::{AGREED, FAILED, MISMATCH, backends, mutants, workspace_root};
 
 /// The width of a table where there is no terminal to ask.
@@ -29,10 +29,8 @@ pub(crate) struct Verify {
     /// Backends by name, comma-separated; all of them if absent
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
-    /// A program that speaks the adapter protocol, with its arguments; judged beside the backends
-    /// that --backend names, alone if it names none
-    #[arg(long, value_name = "COMMAND")]
-    adapter: Vec<String>,
+    #[command(flatten)]
+    programs: AdapterOptions,
     /// Where libtorch computes: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -117,18 +115,14 @@ impl Verify {
 
 impl Verify {
     fn subjects(&self) -> Result<Vec<Subject>> {
-        let mut subjects = match (self.backend.is_empty(), self.adapter.is_empty()) {
+        let mut subjects = match (self.backend.is_empty(), self.programs.adapter.is_empty()) {
             (true, false) => Vec::new(),
             _ => {
                 let free_runs = self.free.unwrap_or_else(|| sample(seed_from_clock()));
                 backends::subjects(&self.backend, &self.device, free_runs)?
             }
         };
-        for line in &self.adapter {
-            let subject = Subject::adapter(AdapterCommand::from_line(line)?)
-                .with_context(|| format!("adapter {line}"))?;
-            subjects.push(subject);
-        }
+        subjects.extend(self.programs.subjects()?);
         Ok(subjects)
     }
 }

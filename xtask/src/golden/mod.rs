@@ -5,7 +5,6 @@ mod decimal;
 mod difference;
 mod ids;
 mod lint;
-mod python;
 mod record;
 mod replace;
 
@@ -84,7 +83,7 @@ impl Golden {
     /// Records in a temporary place and compares.
     fn compare(&self, directory: &Path) -> Result<u8> {
         if self.skip_without_python
-            && let Err(reason) = python::fitting(self.python.as_deref())
+            && let Err(reason) = record::fitting(self.python.as_deref())
         {
             println!("skipped: {reason:#}");
             return Ok(AGREED);

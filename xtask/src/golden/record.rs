@@ -1,21 +1,32 @@
 //! Runs the generator and shows how far it is.
 
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use super::python::{self, TENSORFLOW, TENSORFLOW_2_15};
 use super::scratch;
+use crate::environment::{TENSORFLOW_2_12, TENSORFLOW_2_15};
 use crate::workspace_root;
 
 /// How many combinations of a grid a sample has.
 pub(super) const SAMPLE: usize = 480;
 /// The family that needs the second oracle.
 const TWO_ORACLES: &str = "known-differences";
+
+/// Whether there are interpreters for both oracles.
+///
+/// # Errors
+/// What was found instead.
+pub(super) fn fitting(python: Option<&Path>) -> Result<()> {
+    for oracle in [TENSORFLOW_2_12, TENSORFLOW_2_15] {
+        oracle.find(python)?;
+    }
+    Ok(())
+}
 
 /// What is to be recorded, and where to.
 #[derive(Debug)]
@@ -69,8 +80,7 @@ impl Recording {
     /// Runs the generator's own tests, which need no TensorFlow.
     pub(super) fn test(&self) -> Result<()> {
         let generator = workspace_root().join("golden/generator");
-        let python =
-            python::provision(&TENSORFLOW, self.python.as_deref(), &generator, &scratch()?)?;
+        let python = TENSORFLOW_2_12.interpreter(self.python.as_deref())?;
         let output = Command::new(python)
             .args(["-B", "-m", "unittest", "discover", "--quiet", "--start-directory"])
             .arg(generator.join("tests"))
@@ -87,13 +97,12 @@ impl Recording {
         let mut command = if let Some(program) = &self.generator {
             Command::new(program)
         } else {
-            let provision =
-                |oracle| python::provision(oracle, self.python.as_deref(), &generator, &scratch);
-            let mut command = Command::new(provision(&TENSORFLOW)?);
+            let python = self.python.as_deref();
+            let mut command = Command::new(TENSORFLOW_2_12.interpreter(python)?);
             // No compiled files beside the sources, whose sum goes into the manifest.
             command.arg("-B").arg(generator.join("generate.py"));
             if self.records(TWO_ORACLES) {
-                command.arg("--python-2-15").arg(provision(&TENSORFLOW_2_15)?);
+                command.arg("--python-2-15").arg(TENSORFLOW_2_15.interpreter(python)?);
             }
             command
         };
