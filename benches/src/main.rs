@@ -2,9 +2,10 @@
 #![expect(clippy::print_stdout, reason = "results of commands go to standard output")]
 
 use anyhow::Result;
-use benches::bound::{Part, TABLE_HEAD, cases};
+use benches::bound::{Case, Part, TABLE_HEAD, Target, cases};
 use benches::machine::Machine;
 use benches::measure::Effort;
+use benches::workloads::Workload;
 use clap::{Parser, ValueEnum};
 
 /// Measure optimizers.
@@ -19,6 +20,9 @@ struct Arguments {
     /// Only rows whose workload or variant contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// One parameter of this shape on one thread, instead of the suite's cases: `512x512`
+    #[arg(long)]
+    shape: Option<String>,
     /// Fewer and shorter rounds, for a glance.
     #[arg(long)]
     quick: bool,
@@ -49,6 +53,11 @@ fn main() -> Result<()> {
     let all = [PartName::Matrices, PartName::Shapes, PartName::Lists, PartName::Variants];
     let parts = if arguments.part.is_empty() { &all[..] } else { &arguments.part };
     println!("{}\n\n{TABLE_HEAD}", Machine::here());
+    if let Some(shape) = &arguments.shape {
+        let axes = shape.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        println!("{}", Case::new(Workload::one(&axes), 1, Target::None).measure(effort)?);
+        return Ok(());
+    }
     for part in parts {
         let part = match part {
             PartName::Matrices => Part::Matrices,

@@ -52,6 +52,23 @@ const ALONE: usize = 128 * 1024;
 /// because it cannot know whether somebody has changed them since the last one; a
 /// [`ParameterStore`](crate::ParameterStore) can.
 ///
+/// Parameters that overlap, and gradients of another type, do not compile:
+///
+/// ```compile_fail,E0499
+/// # use goldstep_core::{Gradient, HostOptimizer};
+/// # fn step(optimizer: &mut goldstep_cpu::Adafactor<f32>, gradients: &[Option<Gradient<'_, f32>>]) {
+/// let mut buffer = [1.0_f32; 8];
+/// let _ = optimizer.step(&mut [&mut buffer[..5], &mut buffer[3..]], gradients);
+/// # }
+/// ```
+/// ```compile_fail,E0308
+/// # use goldstep_core::{Gradient, HostOptimizer};
+/// # fn step(optimizer: &mut goldstep_cpu::Adafactor<f32>, gradients: &[Option<Gradient<'_, f64>>]) {
+/// let mut buffer = [1.0_f32; 8];
+/// let _ = optimizer.step(&mut [&mut buffer], gradients);
+/// # }
+/// ```
+///
 /// `T` is f32, f64, [`half::bf16`] or [`half::f16`]. The halves compute in f32 and keep their
 /// state in f32.
 #[derive(Debug)]
@@ -511,7 +528,7 @@ impl Plan {
     fn tasks(&self) -> usize {
         match *self {
             Self::Full { elements, cut } => elements.div_ceil(cut.chunk).max(1),
-            Self::Factored { batches, rows, columns, group, cut } => {
+            Self::Factored { batches, rows, columns, group, cut, .. } => {
                 let length = match cut.axis {
                     crate::plan::Axis::Rows => rows,
                     crate::plan::Axis::Columns => columns,

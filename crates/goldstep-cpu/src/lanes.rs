@@ -46,6 +46,9 @@ pub trait Lanes: Copy {
     fn flush(self) -> Self;
     /// `if_zero` where this is zero of either sign, `otherwise` elsewhere and where this is NaN.
     fn select_zero(self, if_zero: Self, otherwise: Self) -> Self;
+    /// In lane `l` lane `index[l]` of this one, or lane `index[l] - 16` of the other. Every index is
+    /// below 32.
+    fn merge(self, other: Self, index: &[u32; LANES]) -> Self;
     /// The sums of neighbours: lanes 0 to 7 are the pairs of `self`, 8 to 15 those of `other`.
     fn pair_sums(self, other: Self) -> Self;
 
@@ -81,11 +84,22 @@ pub trait Memory<T>: Lanes {
     fn write_head(self, target: &mut [T]);
 }
 
-/// The sums of sixteen vectors, one in each lane, every vector summed in a fixed tree.
+/// The sums of the first `R` vectors, a power of two, one in each lane, every vector summed in a
+/// fixed tree. The other lanes are zero.
 #[inline(always)]
-pub(crate) fn sums_of_sixteen<V: Lanes>(v: &[V; LANES]) -> V {
-    let pair = |i: usize| v[i].pair_sums(v[i + 1]);
-    let quad = |i: usize| pair(i).pair_sums(pair(i + 2));
-    let oct = |i: usize| quad(i).pair_sums(quad(i + 4));
-    oct(0).pair_sums(oct(8))
+pub(crate) fn sums_of_rows<V: Lanes, const R: usize>(v: &[V; LANES]) -> V {
+    let mut sums = *v;
+    let mut count = R;
+    // Each level halves the lanes of a row; it halves the vectors too, as long as there are two.
+    for _ in 0..LANES.ilog2() {
+        if count == 1 {
+            sums[0] = sums[0].pair_sums(V::zero());
+            continue;
+        }
+        count /= 2;
+        for i in 0..count {
+            sums[i] = sums[2 * i].pair_sums(sums[2 * i + 1]);
+        }
+    }
+    sums[0]
 }

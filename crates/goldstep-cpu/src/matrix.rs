@@ -18,6 +18,7 @@ use crate::kernels::columns::ColumnStatistics;
 use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
 use crate::kernels::rows::RowStatistics;
+use crate::kernels::small::{Limits, SmallSums};
 use crate::kernels::{Bounded, Extent, Line, Scaled, Unclipped};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut};
@@ -42,6 +43,11 @@ impl<R: Real> Summary<R> {
     /// The summary of a matrix that has none yet: literal.
     pub(crate) const UNKNOWN: Self =
         Self { mean: R::ZERO, least: 0.0, largest: 0.0, regular: false };
+
+    /// The summary of a matrix of which only `mean(r)` is known.
+    pub(crate) const fn literal(mean: R) -> Self {
+        Self { mean, ..Self::UNKNOWN }
+    }
 
     /// Room for intermediate results at both ends of the normal range.
     const MARGIN: f64 = 16.0;
@@ -68,6 +74,22 @@ impl<R: Real> Summary<R> {
         let threshold = clip_threshold.to_f64();
         let digits_suffice = lost < 1e-7 * threshold * threshold;
         Self { mean, least, largest, regular: in_range && digits_suffice }
+    }
+
+    /// What has to hold for all of sixteen small matrices, so that [`of_group`](Self::of_group)
+    /// describes each of them. The same conditions as for one.
+    pub(crate) fn limits(clip_threshold: R) -> Limits {
+        let low = R::MIN_POSITIVE.to_f64() * Self::MARGIN;
+        let high = (R::MAX.to_f64() / Self::MARGIN).min(1.0 / low);
+        let threshold = clip_threshold.to_f64();
+        let least = R::MIN_POSITIVE.to_f64() / (1e-7 * threshold * threshold);
+        Limits { low, high, least }
+    }
+
+    /// The summary of each of sixteen small matrices within the limits.
+    pub(crate) const fn of_group(sums: SmallSums) -> Self {
+        let SmallSums { least, largest, .. } = sums;
+        Self { mean: R::ZERO, least, largest, regular: true }
     }
 
     /// Whether `s_i·t_j` with this scale stays in the normal range, or is exactly zero.
@@ -189,8 +211,7 @@ impl<'a, T: CpuElement> Task<'a, T> {
         let mut quotients = 0.0;
         for ((r, sum), weighted) in row_factor.iter_mut().zip(row_sums).zip(weighted_sums) {
             let mean = T::Real::round_from(total(sum)) / columns;
-            let fresh = moment.one_minus_beta_2 * (mean + moment.epsilon_1);
-            *r = (moment.beta_2 * *r + fresh).flush();
+            *r = moment.blend_one(*r, mean);
             let value = r.to_f64();
             extent = extent.join(Extent { least: value, largest: value, sum: value });
             quotients += total(weighted) / value;
@@ -314,7 +335,7 @@ impl<T: CpuElement> Split for Region<'_, T> {
 /// How the two factors enter a pass over a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Forms<R> {
-    /// As shares of the update: `s_i = scale / √(r_i / mean)`, `t_j = 1 / √c_j`.
+    /// As shares of the update: `s_i = scale·√mean / √r_i`, `t_j = 1 / √c_j`.
     Update {
         /// `mean(r)`.
         mean: R,
@@ -328,7 +349,7 @@ impl<R: Real> Forms<R> {
     /// Writes the form of row factors.
     fn rows(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
         let form = match *self {
-            Self::Update { mean, scale } => Form::InverseRoot { divisor: mean, scale },
+            Self::Update { mean, scale } => Form::InverseRoot { scale: scale * mean.root() },
             Self::Literal => Form::Same,
         };
         context.isa.run(Scales { factor, form, target });
@@ -337,7 +358,7 @@ impl<R: Real> Forms<R> {
     /// Writes the form of column factors.
     fn columns(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
         let form = match *self {
-            Self::Update { .. } => Form::InverseRoot { divisor: R::ONE, scale: R::ONE },
+            Self::Update { .. } => Form::InverseRoot { scale: R::ONE },
             Self::Literal => Form::Same,
         };
         context.isa.run(Scales { factor, form, target });
@@ -414,4 +435,12 @@ fn literal_squares<T: CpuElement>(
             }
         },
     )
+}
+
+/// `mean(r)` of a small matrix.
+pub(crate) fn mean_of<R: Real>(row_factor: &[R]) -> R {
+    let sum = row_factor.iter().fold(0.0, |sum, r| sum + r.to_f64());
+    #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+    let rows = R::round_from(row_factor.len() as f64);
+    R::round_from(sum) / rows
 }

@@ -6,9 +6,11 @@ use crate::execute::{Context, Split, each_block, fold};
 use crate::kernels::elements::{Blend, constrain};
 use crate::kernels::full::FullUpdate;
 use crate::kernels::literal::{Factors, LiteralUpdate};
-use crate::kernels::update::Update;
+use crate::kernels::small::{SmallScales, SmallUpdate};
+use crate::kernels::update::{SquareSum, Update};
 use crate::kernels::{Bounded, Decayed, Line, Scaled, Unclipped, Undecayed};
-use crate::matrix::{Forms, Summary, sum_over_blocks};
+use crate::lanes::LANES;
+use crate::matrix::{Forms, Summary, mean_of, sum_over_blocks};
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, Ema};
@@ -161,7 +163,9 @@ impl<R: Real> Pass<'_, R> {
         (row_factor, column_factor): (&[R], &[R]),
         summaries: &[Summary<R>],
     ) -> f64 {
-        let Plan::Factored { rows, columns, group, cut, .. } = *plan else { return f64::NAN };
+        let Plan::Factored { rows, columns, group, small, cut, .. } = *plan else {
+            return f64::NAN;
+        };
         let size = rows * columns;
         let all = Matrices {
             parameter: TileMut::new(parameter, size),
@@ -171,20 +175,81 @@ impl<R: Real> Pass<'_, R> {
         };
         let leaf = |mut share: Matrices<'_, T>| {
             let mut total = 0.0;
-            for b in 0..share.gradient.rows() {
+            let mut b = 0;
+            let mut scratch = small.then(|| self.context.slot());
+            while b < share.gradient.rows() {
                 let index = share.first + b;
+                let summary = &summaries[index / plan.matrices_per_summary()];
+                if let Some(scratch) = &mut scratch
+                    && summary.is_regular(self.step_size / self.divisor)
+                {
+                    let factors = (
+                        &row_factor[index * rows..(index + LANES) * rows],
+                        &column_factor[index * columns..(index + LANES) * columns],
+                    );
+                    self.small_update(&mut share, b, (rows, columns), factors, scratch);
+                    b += LANES;
+                    continue;
+                }
+                let row_factor = &row_factor[index * rows..(index + 1) * rows];
                 let part = Part {
                     parameter: TileMut::new(share.parameter.row(b), columns),
                     gradient: Tile::new(share.gradient.row(b), columns),
                     average: share.average.as_mut().map(|a| TileMut::new(a.row(b), columns)),
-                    row_factor: &row_factor[index * rows..(index + 1) * rows],
+                    row_factor,
                     column_factor: &column_factor[index * columns..(index + 1) * columns],
                 };
-                total += self.matrix(cut, part, &summaries[index]);
+                let mut summary = *summary;
+                if small {
+                    // Sixteen share the summary, which keeps no means.
+                    summary = Summary::literal(mean_of(row_factor));
+                }
+                total += self.matrix(cut, part, &summary);
+                b += 1;
+            }
+            if small {
+                total = self.context.isa.run(SquareSum { parameter: share.parameter.as_tile() });
             }
             total
         };
         fold(self.context, (Axis::Rows, group), all, &leaf, &add)
+    }
+
+    /// Updates sixteen small matrices from number `b` of a share on.
+    fn small_update<T: CpuElement<Real = R>>(
+        &self,
+        share: &mut Matrices<'_, T>,
+        b: usize,
+        (rows, columns): (usize, usize),
+        (row_factor, column_factor): (&[R], &[R]),
+        scratch: &mut [Line<R>],
+    ) {
+        let size = rows * columns;
+        let range = b * size..(b + LANES) * size;
+        let parameter = &mut share.parameter.elements()[range.clone()];
+        let gradient = &share.gradient.elements()[range.clone()];
+        self.context.isa.run(SmallScales {
+            shape: (rows, columns),
+            row_factor,
+            column_factor,
+            scale: self.step_size / self.divisor,
+            scratch: &mut *scratch,
+        });
+        with_clip_and_decay!(self, |clip, decay| SmallUpdate {
+            parameter: &mut *parameter,
+            gradient,
+            clip,
+            decay,
+            scales: scratch,
+        });
+        let average = share.average.as_mut().map(|average| &mut average.elements()[range]);
+        self.after(Part {
+            parameter: TileMut::new(parameter, size),
+            gradient: Tile::new(gradient, size),
+            average: average.map(|average| TileMut::new(average, size)),
+            row_factor: &[],
+            column_factor: &[],
+        });
     }
 
     fn matrix<T: CpuElement<Real = R>>(

@@ -5,6 +5,9 @@
 
 use goldstep_core::Layout;
 
+use crate::kernels::small::{is_small, scratch_lines};
+use crate::lanes::LANES;
+
 /// Elements of a task in a large matrix. From 2048² about this many were best: tasks of 32 rows
 /// cost 0.016 ns per parameter in the merging of column sums, tasks of 512 K elements 0.004.
 const LARGE_CHUNK: usize = 512 * 1024;
@@ -53,6 +56,8 @@ pub(crate) enum Plan {
         columns: usize,
         /// Matrices of a task.
         group: usize,
+        /// Whether matrices are taken sixteen at a time, one in each lane.
+        small: bool,
         cut: Cut,
     },
 }
@@ -67,8 +72,11 @@ impl Plan {
             }
             Layout::Factored { batches, rows, columns } => {
                 let size = (rows * columns).max(1);
+                let small = is_small(rows, columns) && batches >= LANES;
                 let group = (SMALL_CHUNK / size).max(1);
-                Self::Factored { batches, rows, columns, group, cut: Cut::new(rows, columns) }
+                let group = if small { group.next_multiple_of(LANES) } else { group };
+                let cut = Cut::new(rows, columns);
+                Self::Factored { batches, rows, columns, group, small, cut }
             }
         }
     }
@@ -81,13 +89,27 @@ impl Plan {
         }
     }
 
+    /// Matrices that share a summary.
+    pub(crate) const fn matrices_per_summary(&self) -> usize {
+        if let Self::Factored { small: true, .. } = self { LANES } else { 1 }
+    }
+
+    /// Summaries of the parameter.
+    pub(crate) const fn summaries(&self) -> usize {
+        match self {
+            Self::Full { .. } => 0,
+            Self::Factored { batches, .. } => batches.div_ceil(self.matrices_per_summary()),
+        }
+    }
+
     /// Lines of scratch that one task needs.
     pub(crate) fn scratch_lines(&self) -> usize {
         match self {
             Self::Full { .. } => 0,
-            Self::Factored { rows, columns, cut, .. } => {
-                let vectors = |length: usize| length.div_ceil(crate::lanes::LANES);
+            Self::Factored { rows, columns, small, cut, .. } => {
+                let vectors = |length: usize| length.div_ceil(LANES);
                 match cut.axis {
+                    _ if *small => scratch_lines(*rows, *columns),
                     Axis::Rows => (2 * vectors(*columns)).max(vectors(*rows.min(&cut.chunk))),
                     Axis::Columns => (2 * rows).max(vectors(cut.block)),
                 }
@@ -111,7 +133,11 @@ impl Cut {
             Self {
                 axis: Axis::Rows,
                 chunk: (target / columns).next_multiple_of(16).clamp(16, ROWS_PER_SUM),
-                block: (BLOCK / columns).clamp(1, ROWS_PER_SUM),
+                // Whole lines of row scales, if not a part of one.
+                block: match (BLOCK / columns).clamp(1, ROWS_PER_SUM) {
+                    few @ ..LANES => few,
+                    many => many / LANES * LANES,
+                },
             }
         }
     }

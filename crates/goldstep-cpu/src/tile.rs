@@ -64,6 +64,18 @@ impl<'a, T> Tile<'a, T> {
         unsafe { std::slice::from_raw_parts(start, self.columns) }
     }
 
+    /// Whether the rows lie one behind the other.
+    pub(crate) const fn is_contiguous(&self) -> bool {
+        self.columns == self.stride || self.rows <= 1
+    }
+
+    /// All elements, row by row; the tile must be contiguous.
+    pub(crate) fn elements(&self) -> &'a [T] {
+        assert!(self.is_contiguous(), "tile of parts of rows");
+        // SAFETY: the rows lie one behind the other, `rows * columns` elements from `base`.
+        unsafe { std::slice::from_raw_parts(self.base, self.rows * self.columns) }
+    }
+
     /// The rows before `at` and those from it.
     pub(crate) fn split_rows(self, at: usize) -> (Self, Self) {
         let at = at.min(self.rows);
@@ -108,6 +120,25 @@ impl<'a, T> TileMut<'a, T> {
         let start = unsafe { self.base.add(index * self.stride) };
         // SAFETY: as above; no other tile holds these elements, since tiles are split, not copied.
         unsafe { std::slice::from_raw_parts_mut(start, self.columns) }
+    }
+
+    /// The same tile, read only.
+    pub(crate) fn as_tile(&self) -> Tile<'_, T> {
+        let Self { base, rows, columns, stride, .. } = *self;
+        Tile { base, rows, columns, stride, borrow: PhantomData }
+    }
+
+    /// Whether the rows lie one behind the other.
+    const fn is_contiguous(&self) -> bool {
+        self.columns == self.stride || self.rows <= 1
+    }
+
+    /// All elements, row by row; the tile must be contiguous.
+    pub(crate) fn elements(&mut self) -> &mut [T] {
+        assert!(self.is_contiguous(), "tile of parts of rows");
+        // SAFETY: the rows lie one behind the other, `rows * columns` elements from `base`, and
+        // no other tile holds them.
+        unsafe { std::slice::from_raw_parts_mut(self.base, self.rows * self.columns) }
     }
 
     /// The rows before `at` and those from it.

@@ -4,8 +4,10 @@ use goldstep_core::{Constraint, Element, Layout, Parameter};
 
 use crate::execute::{Context, Split, each_block, fold};
 use crate::kernels::full::FullStatistics;
+use crate::kernels::small::{SmallSquares, SmallStatistics, SmallSums, scratch_lines};
 use crate::kernels::update::SquareSum;
-use crate::kernels::{Bounded, Scaled, Unclipped};
+use crate::kernels::{Bounded, Line, Scaled, Unclipped};
+use crate::lanes::LANES;
 use crate::matrix::{Summary, statistics};
 use crate::memory::AlignedBuffer;
 use crate::pass::Pass;
@@ -51,12 +53,12 @@ pub struct Variable<T: CpuElement> {
 impl<T: CpuElement> Variable<T> {
     pub(crate) fn new(parameter: &Parameter) -> Self {
         let plan = Plan::new(parameter.layout());
-        let (moments, batches) = match parameter.layout() {
-            Layout::Full { elements } => (Moments::Full(AlignedBuffer::zeros(elements)), 0),
+        let moments = match parameter.layout() {
+            Layout::Full { elements } => Moments::Full(AlignedBuffer::zeros(elements)),
             Layout::Factored { batches, rows, columns } => {
                 let row_factor = AlignedBuffer::zeros(batches * rows);
                 let column_factor = AlignedBuffer::zeros(batches * columns);
-                (Moments::Factored { row_factor, column_factor }, batches)
+                Moments::Factored { row_factor, column_factor }
             }
         };
         Self {
@@ -67,7 +69,7 @@ impl<T: CpuElement> Variable<T> {
             square_sum: None,
             gradient_squares: 0.0,
             dense: Vec::new(),
-            summaries: vec![Summary::UNKNOWN; batches],
+            summaries: vec![Summary::UNKNOWN; plan.summaries()],
             row_elements: parameter.row_elements(),
             decays: parameter.decays(),
             constraint: parameter.constraint(),
@@ -248,6 +250,10 @@ pub(crate) fn square_sum<T: CpuElement>(
     };
     match *plan {
         Plan::Full { cut, elements: length } => inner(cut, Tile::new(elements, length)),
+        Plan::Factored { rows, columns, group, small: true, .. } => {
+            let leaf = |parameter| context.isa.run(SquareSum { parameter });
+            fold(context, (Axis::Rows, group), Tile::new(elements, rows * columns), &leaf, &add)
+        }
         Plan::Factored { rows, columns, group, cut, .. } => {
             let leaf = |matrices: Tile<'_, T>| {
                 let matrix = |b| inner(cut, Tile::new(matrices.row(b), columns));
@@ -342,6 +348,7 @@ struct MatricesShare<'a, T: CpuElement> {
     row_factor: TileMut<'a, T::Real>,
     column_factor: TileMut<'a, T::Real>,
     summaries: &'a mut [Summary<T::Real>],
+    matrices_per_summary: usize,
 }
 
 impl<T: CpuElement> Split for MatricesShare<'_, T> {
@@ -353,14 +360,16 @@ impl<T: CpuElement> Split for MatricesShare<'_, T> {
         let (gradient, gradient_rest) = self.gradient.split(axis, at);
         let (row_factor, row_rest) = self.row_factor.split(axis, at);
         let (column_factor, column_rest) = self.column_factor.split(axis, at);
-        let (summaries, summaries_rest) = self.summaries.split_at_mut(at);
+        let (summaries, summaries_rest) =
+            self.summaries.split_at_mut(at / self.matrices_per_summary);
         let rest = Self {
             gradient: gradient_rest,
             row_factor: row_rest,
             column_factor: column_rest,
             summaries: summaries_rest,
+            ..self
         };
-        (Self { gradient, row_factor, column_factor, summaries }, rest)
+        (Self { gradient, row_factor, column_factor, summaries, ..self }, rest)
     }
 }
 
@@ -374,23 +383,107 @@ fn matrices<T: CpuElement>(
     (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
     summaries: &mut [Summary<T::Real>],
 ) -> f64 {
-    let Plan::Factored { rows, columns, group, cut, .. } = *plan else { return f64::NAN };
+    let Plan::Factored { rows, columns, group, small, cut, .. } = *plan else { return f64::NAN };
     let share = MatricesShare::<T> {
         gradient: Tile::new(gradient, rows * columns),
         row_factor: TileMut::new(row_factor, rows),
         column_factor: TileMut::new(column_factor, columns),
         summaries,
+        matrices_per_summary: plan.matrices_per_summary(),
     };
     let leaf = |mut share: MatricesShare<'_, T>| {
         let mut total = 0.0;
-        for (b, summary) in share.summaries.iter_mut().enumerate() {
-            let matrix = Tile::new(share.gradient.row(b), columns);
-            let factors = (share.row_factor.row(b), share.column_factor.row(b));
-            let (of_matrix, squares) = statistics(context, cut, clipping, scalars, matrix, factors);
-            *summary = of_matrix;
+        if small {
+            let mut scratch = context.slot();
+            let scratch = &mut scratch[..scratch_lines(rows, columns)];
+            let task = (context, scalars, clipping, (rows, columns));
+            for group in 0..share.summaries.len() {
+                total += sixteen(task, cut, &mut share, group, scratch);
+            }
+            return total;
+        }
+        for b in 0..share.gradient.rows() {
+            let (summary, squares) = share.one(context, cut, clipping, scalars, b, columns);
+            share.summaries[b] = summary;
             total += squares;
         }
         total
     };
     fold(context, (Axis::Rows, group), share, &leaf, &add)
+}
+
+/// Statistics of sixteen small matrices, or of what is left of them. Where they have to be taken one
+/// by one, their summary says nothing.
+fn sixteen<T: CpuElement>(
+    task: SmallTask<'_, '_, T::Real>,
+    cut: Cut,
+    share: &mut MatricesShare<'_, T>,
+    group: usize,
+    scratch: &mut [Line<T::Real>],
+) -> f64 {
+    let start = group * LANES;
+    let end = (start + LANES).min(share.gradient.rows());
+    if end - start == LANES
+        && let Some(sums) = small_statistics(task, share, start, scratch)
+    {
+        share.summaries[group] = Summary::of_group(sums);
+        return sums.update_squares;
+    }
+    share.summaries[group] = Summary::UNKNOWN;
+    let (context, scalars, clipping, (_, columns)) = task;
+    let one = |b| share.one(context, cut, clipping, scalars, b, columns).1;
+    (start..end).map(one).fold(0.0, add)
+}
+
+impl<T: CpuElement> MatricesShare<'_, T> {
+    /// Statistics of matrix `b`.
+    fn one(
+        &mut self,
+        context: &Context<'_, T::Real>,
+        cut: Cut,
+        clipping: Clipping<T::Real>,
+        scalars: &StepScalars<T::Real>,
+        b: usize,
+        columns: usize,
+    ) -> (Summary<T::Real>, f64) {
+        let matrix = Tile::new(self.gradient.row(b), columns);
+        let factors = (self.row_factor.row(b), self.column_factor.row(b));
+        statistics(context, cut, clipping, scalars, matrix, factors)
+    }
+}
+
+/// What is the same for all small matrices of a parameter, with their rows and columns.
+type SmallTask<'a, 's, R> = (&'a Context<'s, R>, &'a StepScalars<R>, Clipping<R>, (usize, usize));
+
+/// Statistics of sixteen small matrices from number `start` on; nothing where they have to be taken
+/// one by one.
+fn small_statistics<T: CpuElement>(
+    (context, scalars, clipping, (rows, columns)): SmallTask<'_, '_, T::Real>,
+    share: &mut MatricesShare<'_, T>,
+    start: usize,
+    scratch: &mut [Line<T::Real>],
+) -> Option<SmallSums> {
+    let size = rows * columns;
+    let gradient = &share.gradient.elements()[start * size..(start + LANES) * size];
+    let row_factor = &mut share.row_factor.elements()[start * rows..(start + LANES) * rows];
+    let column_factor =
+        &mut share.column_factor.elements()[start * columns..(start + LANES) * columns];
+    macro_rules! run {
+        ($clip:expr) => {
+            context.isa.run(SmallSquares { gradient, clip: $clip, squares: &mut scratch[..size] })
+        };
+    }
+    match clipping {
+        Clipping::Off => run!(Unclipped),
+        Clipping::Scale(scale) => run!(Scaled(scale)),
+        Clipping::Bound(bound) => run!(Bounded(bound)),
+    }
+    context.isa.run(SmallStatistics {
+        shape: (rows, columns),
+        moment: scalars.moment,
+        row_factor,
+        column_factor,
+        limits: Summary::limits(scalars.clip_threshold),
+        scratch,
+    })
 }

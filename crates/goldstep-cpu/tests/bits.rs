@@ -39,7 +39,7 @@ macro_rules! invariant {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(24))]
 
     #[test]
     fn float32_is_invariant(case in support::case()) {

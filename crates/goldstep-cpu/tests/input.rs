@@ -36,6 +36,10 @@ fn a_step_that_fails_changes_nothing() {
         (vec![None, None, None], "at least one parameter must have a gradient, got none of 3"),
         (vec![Some(beyond[0]), None, None], "row indices of w must be below 5, got 5"),
         (
+            vec![None, Some(Gradient::Sparse { indices: &[0, 1], values: &short[..23] }), None],
+            "gradient of t must have 24 elements, got 23",
+        ),
+        (
             vec![good, None, Some(Gradient::Dense(&short[..6]))],
             "gradient of b must have 7 elements, got 6",
         ),
@@ -46,6 +50,12 @@ fn a_step_that_fails_changes_nothing() {
     }
     let error = optimizer.step(&mut [&mut w, &mut t], &[good, None, None]).unwrap_err();
     assert_eq!(error.to_string(), "number of parameters must be 3, got 2");
+    // The list of another model, or in another order.
+    let error = optimizer.step(&mut [&mut w, &mut b, &mut t], &[good, None, None]).unwrap_err();
+    assert_eq!(error.to_string(), "parameter of t must have 24 elements, got 7");
+    let gradients = [good, None, None];
+    let error = optimizer.step(&mut [&mut w[..34], &mut t, &mut b], &gradients).unwrap_err();
+    assert_eq!(error.to_string(), "parameter of w must have 35 elements, got 34");
     assert_eq!((w, t, b), ([1.0; 35], [2.0; 24], [3.0; 7]));
     assert_eq!(before, state_bits(&optimizer.state()));
 }
@@ -57,6 +67,37 @@ fn settings_are_checked() {
     assert!(matches!(builder.build(), Err(Error::Argument { name: "threads", .. })));
     let error = Isa::by_name("avx1024").unwrap_err();
     assert!(error.to_string().ends_with("got avx1024"), "{error}");
+}
+
+#[test]
+fn a_length_that_overflows_is_refused() {
+    let most = usize::MAX / 8;
+    for shape in [&[most, 3][..], &[usize::MAX], &[1 << 31, 1 << 31, 4], &[0, usize::MAX, 2]] {
+        let error = Parameter::new("w", shape).unwrap_err();
+        assert!(matches!(error, Error::ShapeOverflow { .. }), "{shape:?}: {error}");
+    }
+    // As many row indices as give a length beyond the address space need no values to be wrong.
+    let list = ParameterList::new(vec![Parameter::new("w", &[2, 1 << 40]).unwrap()]).unwrap();
+    let (indices, values) = (vec![0; 1 << 20], [0.0_f32; 1]);
+    let gradient = Gradient::Sparse { indices: &indices, values: &values };
+    let error = list.check_step([1 << 41].into_iter(), &[Some(gradient)]).unwrap_err();
+    assert!(matches!(error, Error::Length { .. }), "{error}");
+}
+
+#[test]
+fn a_state_that_does_not_fit_changes_nothing() {
+    let arguments = AdafactorArguments::default();
+    let mut optimizer = Adafactor::<f32>::build(&arguments, &list()).unwrap();
+    let (mut w, mut t, mut b) = ([1.0_f32; 35], [2.0_f32; 24], [3.0_f32; 7]);
+    let gradients = [Some(Gradient::Dense(&[0.1; 35][..])), None, None];
+    optimizer.step(&mut [&mut w, &mut t, &mut b], &gradients).unwrap();
+    let before = state_bits(&optimizer.state());
+    let other = ParameterList::new(vec![Parameter::new("w", &[5, 7]).unwrap()]).unwrap();
+    let mut state = Adafactor::<f32>::build(&arguments, &other).unwrap().state();
+    optimizer.load_state(&state).unwrap_err();
+    state.variables.extend(optimizer.state().variables.into_iter().rev().take(2));
+    optimizer.load_state(&state).unwrap_err();
+    assert_eq!(before, state_bits(&optimizer.state()));
 }
 
 #[test]
@@ -161,4 +202,10 @@ fn a_view_of_another_shape_is_refused() {
     let mut views: Vec<_> = arrays.iter_mut().map(|a| a.view_mut()).collect();
     let error = optimizer.step_views(&mut views, &[None, None, None]).unwrap_err();
     assert_eq!(error.to_string(), "parameter of w must have shape [5, 7], got [7, 5]");
+    arrays[0] = ArrayD::zeros(IxDyn(&[5, 7]));
+    let gradient = ArrayD::<f32>::zeros(IxDyn(&[1, 35]));
+    let mut views: Vec<_> = arrays.iter_mut().map(|a| a.view_mut()).collect();
+    let gradients = [Some(gradient.view()), None, None];
+    let error = optimizer.step_views(&mut views, &gradients).unwrap_err();
+    assert_eq!(error.to_string(), "gradient of w must have shape [5, 7], got [1, 35]");
 }

@@ -54,7 +54,7 @@ fn check<T: CpuElement>(case: &Case, epsilon: f64) -> Result<(), TestCaseError> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(96))]
 
     #[test]
     fn float32_agrees(case in support::case()) {

@@ -35,7 +35,7 @@ fn through_store(case: &Case, resume: Option<usize>) -> (Vec<Vec<u64>>, Vec<Vec<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(support::config(32))]
 
     #[test]
     fn carried_measured_and_resumed_agree(case in support::case()) {

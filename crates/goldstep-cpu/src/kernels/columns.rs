@@ -1,6 +1,6 @@
-//! Statistics of a short, wide matrix that is read by strips of columns.
+//! Statistics of a short, wide matrix that is read by panels of columns.
 //!
-//! The roles of rows and columns are exchanged. Inside a strip that holds all rows
+//! The roles of rows and columns are exchanged. Inside a panel that holds all rows
 //!
 //! ```text
 //! C_j  = Σ_i g_ij²                              first sub-pass, from memory
@@ -8,17 +8,31 @@
 //! S_i += Σ_j g_ij²,  V_i += Σ_j g_ij² / c_j     second sub-pass, from the cache
 //! ```
 //!
-//! and after the last strip `r_i` follows from `S_i`, and `Σu² = mean(r)·Σ_i V_i / r_i`.
+//! and after the last panel `r_i` follows from `S_i`, and `Σu² = mean(r)·Σ_i V_i / r_i`.
+//!
+//! The first sub-pass keeps the sums of a strip of columns in registers, the second those of a row
+//! of the panel: the sums of a row pass through memory once in a panel.
 
-use super::{Clip, Extent, Line, Moment, tree};
+use super::{Clip, Extent, Line, Moment, Range, add_to, square, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
 use goldstep_core::Element;
 
-/// CpuElement of a strip: 256 bytes of each row in f32.
+/// Vectors of a strip: 256 bytes of each row in f32.
 const STRIP: usize = 4;
+/// Elements of a panel, so that they stay in a first-level cache.
+const PANEL_ELEMENTS: usize = 8 * 1024;
+/// Vectors of a panel at most. One sum of a row takes a quarter of them in one chain: longer ones
+/// cost digits, since after a first gradient of few rows all `g²/c` are about equal.
+const LONGEST_PANEL: usize = 64;
+
+/// Vectors of a panel: a function of the shape alone.
+fn vectors_per_panel(rows: usize) -> usize {
+    let vectors = PANEL_ELEMENTS / LANES / rows.max(1);
+    vectors.clamp(STRIP, LONGEST_PANEL) / STRIP * STRIP
+}
 
 /// Updates the column factor of a tile of whole columns and adds to the row sums `S` and `V`.
 pub(crate) struct ColumnStatistics<'a, T: CpuElement, C> {
@@ -40,111 +54,131 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
         let Self { gradient, clip, moment, column_factor, row_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let count = V::splat(T::Real::round_from(gradient.rows() as f64));
-        let one = V::splat(T::Real::ONE);
-        let mut range = (V::splat(T::Real::MAX), V::zero());
-        let mut extent = Extent::EMPTY;
-        let mut factors = column_factor.chunks_exact_mut(STRIP * LANES);
+        let share = V::splat(T::Real::ONE / T::Real::round_from(gradient.rows() as f64));
+        let mut factors = Factors { moment, share, range: Range::new() };
+        let mut inverse = [Line([T::Real::ZERO; LANES]); LONGEST_PANEL];
+        let columns = vectors_per_panel(gradient.rows()) * LANES;
         let mut rest = gradient;
-        for factors in factors.by_ref() {
-            let (strip, after) = rest.split_columns(STRIP * LANES);
+        for column_factor in column_factor.chunks_mut(columns) {
+            let (panel, after) = rest.split_columns(columns);
             rest = after;
-            let mut sums = [V::zero(); STRIP];
-            for i in 0..strip.rows() {
-                let (vectors, _) = strip.row(i).as_chunks::<LANES>();
-                for k in 0..STRIP {
-                    let g = clip.apply(V::read(&vectors[k]));
-                    sums[k] = sums[k].add(g.mul(g));
-                }
-            }
-            let mut inverse = [V::zero(); STRIP];
-            let (factors, _) = factors.as_chunks_mut::<LANES>();
-            for k in 0..STRIP {
-                let new = moment.blend(V::load(&factors[k]), sums[k].div(count));
-                new.store(&mut factors[k]);
-                inverse[k] = one.div(new);
-                range = (new.lesser(range.0), new.greater(range.1));
-                sums[k] = new;
-            }
-            extent.sum += tree(sums).total();
-            for i in 0..strip.rows() {
-                let (vectors, _) = strip.row(i).as_chunks::<LANES>();
-                let (mut s, mut v) = ([V::zero(); STRIP], [V::zero(); STRIP]);
-                for k in 0..STRIP {
-                    let g = clip.apply(V::read(&vectors[k]));
-                    s[k] = g.mul(g);
-                    v[k] = s[k].mul(inverse[k]);
-                }
-                let (row, weighted) = (&mut row_sums[i].0, &mut weighted_sums[i].0);
-                V::load(row).add(tree(s)).store(row);
-                V::load(weighted).add(tree(v)).store(weighted);
+            factors.of_panel::<T, C>(panel, clip, column_factor, &mut inverse);
+            for i in 0..panel.rows() {
+                let (s, v) = row_of_panel::<T, V, C>(panel.row(i), clip, &inverse);
+                add_to(s, &mut row_sums[i]);
+                add_to(v, &mut weighted_sums[i]);
             }
         }
-        for lane in 0..LANES {
-            extent.least = extent.least.min(range.0.to_array()[lane].to_f64());
-            extent.largest = extent.largest.max(range.1.to_array()[lane].to_f64());
-        }
-        let tail = Tail { strip: rest, clip, moment };
-        extent.join(tail.run::<V>(factors.into_remainder(), row_sums, weighted_sums))
+        factors.range.extent()
     }
 }
 
-/// The last columns, fewer than a strip: vector by vector.
-struct Tail<'a, T: CpuElement, C> {
-    strip: Tile<'a, T>,
-    clip: C,
-    moment: Moment<T::Real>,
+/// The column factors as they are updated.
+struct Factors<V: Lanes> {
+    moment: Moment<V::Real>,
+    /// `1 / m`.
+    share: V,
+    range: Range<V>,
 }
 
-impl<T: CpuElement, C: Clip<T::Real>> Tail<'_, T, C> {
+impl<V: Lanes> Factors<V> {
+    /// Updates the factors of a panel and writes `1 / c`.
     #[inline(always)]
-    fn run<V: Lanes<Real = T::Real> + Memory<T>>(
-        self,
-        column_factor: &mut [T::Real],
-        row_sums: &mut [Line<T::Real>],
-        weighted_sums: &mut [Line<T::Real>],
-    ) -> Extent {
-        let Self { strip, clip, moment } = self;
-        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let count = V::splat(T::Real::round_from(strip.rows() as f64));
-        let mut extent = Extent::EMPTY;
-        let mut rest = strip;
-        for factors in column_factor.chunks_mut(LANES) {
-            let (vector, after) = rest.split_columns(LANES);
-            rest = after;
-            let mut sum = V::zero();
-            for i in 0..vector.rows() {
-                let g = clip.apply(read_up_to::<T, V>(vector.row(i)));
-                sum = sum.add(g.mul(g));
+    fn of_panel<T, C: Clip<V::Real>>(
+        &mut self,
+        panel: Tile<'_, T>,
+        clip: C,
+        column_factor: &mut [V::Real],
+        inverse: &mut [Line<V::Real>],
+    ) where
+        V: Memory<T>,
+    {
+        let (vectors, tail) = column_factor.as_chunks_mut::<LANES>();
+        let count = vectors.len();
+        for (q, (strip, inverse)) in
+            vectors.chunks_mut(STRIP).zip(inverse.chunks_mut(STRIP)).enumerate()
+        {
+            let at = q * STRIP;
+            let mut sums = [V::zero(); STRIP];
+            if strip.len() == STRIP {
+                for i in 0..panel.rows() {
+                    add_squares::<T, V, C, STRIP>(panel.row(i), at, clip, &mut sums);
+                }
+            } else {
+                for i in 0..panel.rows() {
+                    for (k, sum) in sums.iter_mut().enumerate().take(strip.len()) {
+                        let mut one = [*sum];
+                        add_squares::<T, V, C, 1>(panel.row(i), at + k, clip, &mut one);
+                        *sum = one[0];
+                    }
+                }
             }
-            let mut lanes = [T::Real::ONE; LANES];
-            lanes[..factors.len()].copy_from_slice(factors);
-            let new = moment.blend(V::load(&lanes), sum.div(count));
-            new.store(&mut lanes);
-            factors.copy_from_slice(&lanes[..factors.len()]);
-            for &factor in factors.iter() {
-                let factor = factor.to_f64();
-                let one = Extent { least: factor, largest: factor, sum: factor };
-                extent = extent.join(one);
-            }
-            let inverse = V::splat(T::Real::ONE).div(new);
-            for i in 0..vector.rows() {
-                let g = clip.apply(read_up_to::<T, V>(vector.row(i)));
-                let square = g.mul(g);
-                let (row, weighted) = (&mut row_sums[i].0, &mut weighted_sums[i].0);
-                V::load(row).add(square).store(row);
-                V::load(weighted).add(square.mul(inverse)).store(weighted);
+            for ((factor, inverse), sum) in strip.iter_mut().zip(inverse).zip(sums) {
+                let new = self.moment.blend(V::load(factor), sum.mul(self.share));
+                new.store(factor);
+                self.range.take_up(new);
+                V::splat(V::Real::ONE).div(new).store(&mut inverse.0);
             }
         }
-        extent
+        if !tail.is_empty() {
+            let mut sum = V::zero();
+            for i in 0..panel.rows() {
+                sum = sum.add(square(V::read_head(&panel.row(i)[count * LANES..]), clip));
+            }
+            let mut lanes = [V::Real::ONE; LANES];
+            lanes[..tail.len()].copy_from_slice(tail);
+            let new = self.moment.blend(V::load(&lanes), sum.mul(self.share));
+            self.range.take_up_head(new, tail);
+            V::splat(V::Real::ONE).div(new).store(&mut inverse[count].0);
+        }
     }
 }
 
-/// Sixteen elements, or fewer and zeros.
+/// Adds the squares of `K` vectors of a row, from vector `q` on.
 #[inline(always)]
-pub(super) fn read_up_to<T, V: Memory<T>>(source: &[T]) -> V {
-    match source.first_chunk::<LANES>() {
-        Some(vector) => V::read(vector),
-        None => V::read_head(source),
+fn add_squares<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
+    row: &[T],
+    q: usize,
+    clip: C,
+    sums: &mut [V; K],
+) {
+    let (vectors, _) = row[q * LANES..(q + K) * LANES].as_chunks::<LANES>();
+    for k in 0..K {
+        sums[k] = sums[k].add(square(V::read(&vectors[k]), clip));
     }
+}
+
+/// `Σg²` and `Σg²/c` of a row of a panel.
+#[inline(always)]
+fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
+    row: &[T],
+    clip: C,
+    inverse: &[Line<V::Real>],
+) -> (V, V) {
+    let (vectors, tail) = row.as_chunks::<LANES>();
+    let (groups, few) = vectors.as_chunks::<STRIP>();
+    let (inverse_groups, _) = inverse.as_chunks::<STRIP>();
+    let (mut s, mut v) = ([V::zero(); STRIP], [V::zero(); STRIP]);
+    for (group, inverse) in groups.iter().zip(inverse_groups) {
+        for k in 0..STRIP {
+            let square = square(V::read(&group[k]), clip);
+            s[k] = s[k].add(square);
+            v[k] = v[k].add(square.mul(V::load(&inverse[k].0)));
+        }
+    }
+    let (mut s, mut v) = (tree(s), tree(v));
+    let mut inverse = inverse[groups.len() * STRIP..].iter();
+    for (vector, inverse) in few.iter().zip(inverse.by_ref()) {
+        let square = square(V::read(vector), clip);
+        s = s.add(square);
+        v = v.add(square.mul(V::load(&inverse.0)));
+    }
+    if let Some(inverse) = inverse.next()
+        && !tail.is_empty()
+    {
+        let square = square(V::read_head(tail), clip);
+        s = s.add(square);
+        v = v.add(square.mul(V::load(&inverse.0)));
+    }
+    (s, v)
 }

@@ -1,12 +1,9 @@
 //! Loops over the factors of a matrix: `O(rows + columns)`.
 
-use super::{Extent, Line, Moment};
+use super::{CHAIN, Extent, Line, Moment, Range};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::Real;
-
-/// Lines whose partial sums are added in the type of the lanes, before f64 takes over.
-const GROUP: usize = 64;
 
 /// Adds one array of lines to another.
 pub(crate) struct AddLines<'a, R> {
@@ -42,22 +39,19 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = R> + Memory<R>>(self) -> (Extent, f64) {
-        let rows = V::splat(self.rows);
-        let mut range = (V::splat(R::MAX), V::zero());
-        let mut extent = Extent::EMPTY;
+        let share = V::splat(R::ONE / self.rows);
+        let mut range = Range::<V>::new();
         let mut total = 0.0;
-        let lines = self.column_sums.chunks(GROUP).zip(self.weighted_sums.chunks(GROUP));
-        for ((sums, weighted), factors) in lines.zip(self.column_factor.chunks_mut(GROUP * LANES)) {
-            let (mut sum, mut quotients) = (V::zero(), V::zero());
+        let lines = self.column_sums.chunks(CHAIN).zip(self.weighted_sums.chunks(CHAIN));
+        for ((sums, weighted), factors) in lines.zip(self.column_factor.chunks_mut(CHAIN * LANES)) {
+            let mut quotients = V::zero();
             let (vectors, tail) = factors.as_chunks_mut::<LANES>();
             for ((factor, sums), weighted) in vectors.iter_mut().zip(sums).zip(weighted) {
-                let new = self.moment.blend(V::load(factor), V::load(&sums.0).div(rows));
+                let new = self.moment.blend(V::load(factor), V::load(&sums.0).mul(share));
                 new.store(factor);
-                sum = sum.add(new);
-                range = (new.lesser(range.0), new.greater(range.1));
+                range.take_up(new);
                 quotients = quotients.add(V::load(&weighted.0).div(new));
             }
-            extent.sum += sum.total();
             total += quotients.total();
             if let (Some(sums), Some(weighted)) =
                 (sums.get(vectors.len()), weighted.get(vectors.len()))
@@ -65,32 +59,21 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
             {
                 let mut lanes = [R::ONE; LANES];
                 lanes[..tail.len()].copy_from_slice(tail);
-                let new = self.moment.blend(V::load(&lanes), V::load(&sums.0).div(rows));
-                new.store(&mut lanes);
-                tail.copy_from_slice(&lanes[..tail.len()]);
+                let new = self.moment.blend(V::load(&lanes), V::load(&sums.0).mul(share));
+                range.take_up_head(new, tail);
                 let quotients = V::load(&weighted.0).div(new).to_array();
-                for (factor, quotient) in tail.iter().zip(quotients) {
-                    let factor = factor.to_f64();
-                    extent = extent.join(Extent { least: factor, largest: factor, sum: factor });
-                    total += quotient.to_f64();
-                }
+                total += quotients[..tail.len()].iter().fold(0.0, |sum, q| sum + q.to_f64());
             }
         }
-        if self.column_factor.len() >= LANES {
-            for (least, largest) in range.0.to_array().into_iter().zip(range.1.to_array()) {
-                extent.least = extent.least.min(least.to_f64());
-                extent.largest = extent.largest.max(largest.to_f64());
-            }
-        }
-        (extent, total)
+        (range.extent(), total)
     }
 }
 
 /// What a pass over a matrix needs of a factor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form<R> {
-    /// `scale / √(factor / divisor)`: a share of the update.
-    InverseRoot { divisor: R, scale: R },
+    /// `scale / √factor`: a share of the update.
+    InverseRoot { scale: R },
     /// The factor itself.
     Same,
 }
@@ -99,9 +82,7 @@ impl<R: Real> Form<R> {
     #[inline(always)]
     fn of<V: Lanes<Real = R>>(self, factor: V) -> V {
         match self {
-            Self::InverseRoot { divisor, scale } => {
-                V::splat(scale).div(factor.div(V::splat(divisor)).sqrt())
-            }
+            Self::InverseRoot { scale } => V::splat(scale).div(factor.sqrt()),
             Self::Same => factor,
         }
     }

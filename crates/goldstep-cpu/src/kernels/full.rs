@@ -10,7 +10,7 @@ use goldstep_core::{Element, SecondMomentUnderflow};
 
 use super::literal::update_of;
 use super::update::{Rule, each_vector};
-use super::{Clip, Decay, Moment, tree};
+use super::{CHAIN, Clip, Decay, Moment, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
@@ -18,7 +18,6 @@ use crate::tile::{Tile, TileMut};
 
 /// CpuElement whose divisions and square roots are in flight together.
 const SUMS: usize = 4;
-
 /// `u`; with [`SecondMomentUnderflow::Finite`] zero where there is no second moment.
 #[inline(always)]
 fn update_or_none<V: Lanes, C: Clip<V::Real>>(
@@ -55,15 +54,18 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
         let (v, v_tail) = second_moment.as_chunks_mut::<LANES>();
         let (g_groups, g_few) = g.as_chunks::<SUMS>();
         let (v_groups, v_few) = v.as_chunks_mut::<SUMS>();
-        let mut sums = [V::zero(); SUMS];
-        for (g, v) in g_groups.iter().zip(v_groups) {
-            for k in 0..SUMS {
-                let (new, squared) = take_up.one(V::read(&g[k]), V::load(&v[k]));
-                new.store(&mut v[k]);
-                sums[k] = sums[k].add(squared);
+        let mut sum = V::zero();
+        for (g_run, v_run) in g_groups.chunks(CHAIN).zip(v_groups.chunks_mut(CHAIN)) {
+            let mut sums = [V::zero(); SUMS];
+            for (g, v) in g_run.iter().zip(v_run) {
+                for k in 0..SUMS {
+                    let (new, squared) = take_up.one(V::read(&g[k]), V::load(&v[k]));
+                    new.store(&mut v[k]);
+                    sums[k] = sums[k].add(squared);
+                }
             }
+            sum = sum.add(tree(sums));
         }
-        let mut sum = tree(sums);
         for (g, v) in g_few.iter().zip(v_few) {
             let (new, squared) = take_up.one(V::read(g), V::load(v));
             new.store(v);

@@ -15,7 +15,7 @@ use goldstep_core::{Element, SecondMomentUnderflow};
 use super::update::{Rule, each_vector};
 use super::{Clip, Decay, Line, lane};
 use crate::isa::Kernel;
-use crate::kernels::columns::read_up_to;
+use crate::kernels::read_up_to;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};

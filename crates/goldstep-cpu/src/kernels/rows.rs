@@ -1,6 +1,6 @@
 //! Statistics of a matrix that is read row by row.
 //!
-//! For each block of a few rows, kept in the cache:
+//! For each block of a few rows:
 //!
 //! ```text
 //! S_i  = Σ_j g_ij²                              first sub-pass, from memory
@@ -8,35 +8,37 @@
 //! C_j += Σ_i g_ij²,  W_j += Σ_i g_ij² / r_i     second sub-pass, from the cache
 //! ```
 //!
-//! The first sub-pass streams one row at a time: several at once were slower from 2048². The
-//! second keeps the sums of a strip of columns in registers over all rows of the block. `1 / r_i`
-//! is a multiplication in the inner loop.
+//! The first sub-pass waits for memory, the second for arithmetic. Where two blocks and the column
+//! sums fit into a first-level cache, the first of one block and the second of the block before
+//! run in one loop: 0.139 ns per parameter instead of 0.150 for a step of 1024². Where they do not
+//! fit, the stores delay the stream: 0.415 instead of 0.329 at 2048².
 
-use super::{Clip, Extent, Line, Moment, tree};
+use super::narrow::{NARROW, narrow};
+use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, square, tree};
 use crate::isa::Kernel;
-use crate::lanes::{LANES, Lanes, Memory, sums_of_sixteen};
+use crate::lanes::{LANES, Lanes, Memory, sums_of_rows};
 use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
 use goldstep_core::Element;
 
 /// Independent sums of a row. Eight were no faster with AVX-512, and spill with AVX2.
 const SUMS: usize = 4;
-
-/// Elements between the two sub-passes, so that they stay in a first-level cache. The first pass
-/// took 0.058, 0.063, 0.073 ns per parameter with 16, 8, 4 rows at 512²; 0.073, 0.063, 0.069 at
-/// 1024²; 0.121, 0.118, 0.115 at 2048².
-const BLOCK_ELEMENTS: usize = 8 * 1024;
-/// Rows that share one pass over the column sums, even if they leave the first-level cache; below,
-/// that pass costs too much (2048²: 0.132 ns with 2 rows).
-const LEAST_ROWS: usize = 4;
-/// Elements that stay in a second-level cache.
-const LARGEST_BLOCK: usize = 128 * 1024;
+/// Columns up to which a block has sixteen rows.
+const SHORT: usize = 512;
+/// Columns up to which two blocks of four rows and the column sums stay in a first-level cache.
+const BESIDE: usize = 1024;
+/// Columns up to which four rows stay in a second-level cache.
+const LONG: usize = 32 * 1024;
 
 /// Rows of a block: a function of the shape alone.
-pub(crate) fn rows_per_block(columns: usize) -> usize {
-    let columns = columns.max(1);
-    let wanted = (BLOCK_ELEMENTS / columns).max(LEAST_ROWS);
-    wanted.min(LARGEST_BLOCK / columns).clamp(1, LANES)
+fn rows_per_block(columns: usize) -> usize {
+    if columns <= SHORT {
+        LANES
+    } else if columns <= LONG {
+        4
+    } else {
+        1
+    }
 }
 
 /// Updates the row factor of a tile of whole rows and adds to the column sums `C` and `W`.
@@ -59,146 +61,262 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
         let Self { gradient, clip, moment, row_factor, column_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let count = V::splat(T::Real::round_from(gradient.columns() as f64));
-        let block = rows_per_block(gradient.columns());
-        let one = V::splat(T::Real::ONE);
-        let (mut least, mut largest, mut total) = (V::splat(T::Real::MAX), V::zero(), V::zero());
-        let mut rest = gradient;
-        for r in row_factor.chunks_mut(block) {
-            let (rows, after) = rest.split_rows(block);
-            rest = after;
-            let mut sums = [V::zero(); LANES];
-            for (i, sum) in sums.iter_mut().enumerate().take(rows.rows()) {
-                *sum = row_of_squares::<T, V, C>(rows.row(i), clip);
+        let share = V::splat(T::Real::ONE / T::Real::round_from(gradient.columns() as f64));
+        let factors = Factors { moment, share };
+        let sums = (&mut *column_sums, &mut *weighted_sums);
+        let columns = gradient.columns();
+        if columns <= NARROW {
+            narrow::<T, V, C>(gradient, clip, row_factor, factors, sums);
+        } else {
+            match (rows_per_block(columns), columns <= BESIDE) {
+                (16, _) => blocks::<T, V, C, 16, false>(gradient, clip, row_factor, factors, sums),
+                (4, true) => blocks::<T, V, C, 4, true>(gradient, clip, row_factor, factors, sums),
+                (4, false) => {
+                    blocks::<T, V, C, 4, false>(gradient, clip, row_factor, factors, sums);
+                }
+                _ => blocks::<T, V, C, 1, false>(gradient, clip, row_factor, factors, sums),
             }
-            let mean = sums_of_sixteen(&sums).div(count);
-            let new = match r.first_chunk_mut::<LANES>() {
-                Some(r) => {
-                    let new = moment.blend(V::load(r), mean);
-                    new.store(r);
-                    total = total.add(new);
-                    new
-                }
-                None => {
-                    let mut lanes = [T::Real::ZERO; LANES];
-                    lanes[..r.len()].copy_from_slice(r);
-                    let new = moment.blend(V::load(&lanes), mean).to_array();
-                    r.copy_from_slice(&new[..r.len()]);
-                    lanes[..r.len()].copy_from_slice(r);
-                    total = total.add(V::load(&lanes));
-                    // The other lanes repeat a row, which changes no extreme.
-                    lanes[r.len()..].fill(r[0]);
-                    V::load(&lanes)
-                }
-            };
-            (least, largest) = (new.lesser(least), new.greater(largest));
-            let inverse = one.div(new).to_array();
-            columns_of_block::<T, V, C>(
-                rows,
-                clip,
-                &inverse[..r.len()],
-                (&mut *column_sums, &mut *weighted_sums),
-            );
         }
-        Extent {
-            least: least.to_array().into_iter().fold(f64::INFINITY, |x, y| x.min(y.to_f64())),
-            largest: largest.to_array().into_iter().fold(0.0, |x, y| x.max(y.to_f64())),
-            sum: total.total(),
+        let mut range = Range::<V>::new();
+        let (vectors, tail) = row_factor.as_chunks_mut::<LANES>();
+        for vector in vectors {
+            range.take_up(V::load(vector));
+        }
+        if !tail.is_empty() {
+            let mut lanes = [T::Real::ZERO; LANES];
+            lanes[..tail.len()].copy_from_slice(tail);
+            range.take_up_head(V::load(&lanes), tail);
+        }
+        range.extent()
+    }
+}
+
+/// How row factors are updated.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<V: Lanes> {
+    moment: Moment<V::Real>,
+    /// `1 / n`.
+    share: V,
+}
+
+impl<V: Lanes> Factors<V> {
+    /// Updates at most sixteen row factors from the row sums `S` and returns `1 / r`.
+    #[inline(always)]
+    pub(super) fn update(&self, r: &mut [V::Real], sums: V) -> [V::Real; LANES] {
+        if let Some(r) = r.first_chunk_mut::<LANES>() {
+            return self.update_sixteen(r, sums).to_array();
+        }
+        let mean = sums.mul(self.share);
+        let mut inverse = [V::Real::ZERO; LANES];
+        for ((r, mean), inverse) in r.iter_mut().zip(mean.to_array()).zip(&mut inverse) {
+            *r = self.moment.blend_one(*r, mean);
+            *inverse = V::Real::ONE / *r;
+        }
+        inverse
+    }
+
+    /// The same for sixteen.
+    #[inline(always)]
+    pub(super) fn update_sixteen(&self, r: &mut [V::Real; LANES], sums: V) -> V {
+        let new = self.moment.blend(V::load(r), sums.mul(self.share));
+        new.store(r);
+        V::splat(V::Real::ONE).div(new)
+    }
+}
+
+/// Column sums and weighted column sums.
+pub(super) type Sums<'a, R> = (&'a mut [Line<R>], &'a mut [Line<R>]);
+
+/// Two sub-passes over blocks of `R` rows, which overlap if `BESIDE`.
+#[inline(always)]
+fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const BESIDE: bool>(
+    gradient: Tile<'_, T>,
+    clip: C,
+    row_factor: &mut [V::Real],
+    factors: Factors<V>,
+    (column_sums, weighted_sums): Sums<'_, V::Real>,
+) {
+    let mut before: Option<Block<'_, T, V, R>> = None;
+    let mut rest = gradient;
+    let mut chunks = row_factor.chunks_exact_mut(R);
+    for r in chunks.by_ref() {
+        let (rows, after) = rest.split_rows(R);
+        rest = after;
+        let mut row_sums = [V::zero(); LANES];
+        for (i, sum) in row_sums.iter_mut().enumerate().take(R) {
+            *sum = match &before {
+                Some(before) => {
+                    let sums = (&mut *column_sums, &mut *weighted_sums);
+                    before.beside_row::<C>(rows.row(i), i, clip, sums)
+                }
+                None => squares_of_row::<T, V, C>(rows.row(i), clip),
+            };
+        }
+        let sums = (&mut *column_sums, &mut *weighted_sums);
+        if let Some(before) = &before {
+            before.after_rows::<C>(clip, sums);
+        }
+        let inverse = factors.update(r, sums_of_rows::<V, R>(&row_sums));
+        let block = Block::new(rows, &inverse);
+        if BESIDE {
+            before = Some(block);
+        } else {
+            block.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
         }
     }
+    if let Some(before) = &before {
+        before.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
+    }
+    for r in chunks.into_remainder().chunks_mut(1) {
+        let (row, after) = rest.split_rows(1);
+        rest = after;
+        let mut row_sums = [V::zero(); LANES];
+        row_sums[0] = squares_of_row::<T, V, C>(row.row(0), clip);
+        let inverse = factors.update(r, sums_of_rows::<V, 1>(&row_sums));
+        let block = Block::<'_, T, V, 1>::new(row, &inverse);
+        block.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
+    }
+}
+
+/// A block of rows whose factors are known.
+struct Block<'a, T, V, const R: usize> {
+    /// The whole vectors of each row.
+    rows: [&'a [[T; LANES]]; R],
+    /// What is left of each row.
+    tails: [&'a [T]; R],
+    /// `1 / r`.
+    inverse: [V; R],
+}
+
+impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
+    #[inline(always)]
+    fn new(tile: Tile<'a, T>, inverse: &[V::Real; LANES]) -> Self {
+        let mut block = Self { rows: [&[]; R], tails: [&[]; R], inverse: [V::zero(); R] };
+        for (i, &inverse) in inverse.iter().enumerate().take(R) {
+            (block.rows[i], block.tails[i]) = tile.row(i).as_chunks::<LANES>();
+            block.inverse[i] = V::splat(inverse);
+        }
+        block
+    }
+
+    /// Vectors of columns that are taken beside each row of the next block.
+    #[inline(always)]
+    fn share(&self) -> usize {
+        self.rows[0].len() / R
+    }
+
+    /// The sum of the squares of row `i` of the next block, and beside it the columns of a share of
+    /// this one: the loads of the one pass while the other computes.
+    #[inline(always)]
+    fn beside_row<C: Clip<V::Real>>(
+        &self,
+        row: &[T],
+        i: usize,
+        clip: C,
+        (column_sums, weighted_sums): Sums<'_, V::Real>,
+    ) -> V {
+        let share = self.share();
+        let columns = &mut column_sums[i * share..(i + 1) * share];
+        let weighted = &mut weighted_sums[i * share..(i + 1) * share];
+        let mut rows = self.rows;
+        for row in &mut rows {
+            *row = &row[i * share..(i + 1) * share];
+        }
+        let (vectors, _) = row.as_chunks::<LANES>();
+        let (groups, _) = vectors.as_chunks::<R>();
+        let groups = &groups[..share];
+        let mut sum = V::zero();
+        let mut start = 0;
+        while start < share {
+            let end = share.min(start + (CHAIN * SUMS).div_ceil(R));
+            let mut sums = [V::zero(); SUMS];
+            for q in start..end {
+                for k in 0..R {
+                    let square = square(V::read(&groups[q][k]), clip);
+                    sums[k % SUMS] = sums[k % SUMS].add(square);
+                }
+                add_column(&rows, &self.inverse, q, clip, (&mut columns[q], &mut weighted[q]));
+            }
+            sum = sum.add(tree(sums));
+            start = end;
+        }
+        sum.add(squares_of_row::<T, V, C>(&row[share * R * LANES..], clip))
+    }
+
+    /// The columns that no share has taken.
+    #[inline(always)]
+    fn after_rows<C: Clip<V::Real>>(&self, clip: C, sums: Sums<'_, V::Real>) {
+        self.add_from::<C>(self.share() * R, clip, sums);
+    }
+
+    /// All columns.
+    #[inline(always)]
+    fn add_all<C: Clip<V::Real>>(&self, clip: C, sums: Sums<'_, V::Real>) {
+        self.add_from::<C>(0, clip, sums);
+    }
+
+    #[inline(always)]
+    fn add_from<C: Clip<V::Real>>(
+        &self,
+        first: usize,
+        clip: C,
+        (column_sums, weighted_sums): Sums<'_, V::Real>,
+    ) {
+        let vectors = self.rows[0].len();
+        for q in first..vectors {
+            let sums = (&mut column_sums[q], &mut weighted_sums[q]);
+            add_column(&self.rows, &self.inverse, q, clip, sums);
+        }
+        if self.tails[0].is_empty() {
+            return;
+        }
+        let (mut c, mut w) = (V::zero(), V::zero());
+        for (tail, &inverse) in self.tails.iter().zip(&self.inverse) {
+            let square = square(V::read_head(tail), clip);
+            c = c.add(square);
+            w = w.add(square.mul(inverse));
+        }
+        add_to(c, &mut column_sums[vectors]);
+        add_to(w, &mut weighted_sums[vectors]);
+    }
+}
+
+/// Adds vector `q` of all rows to the sums of its columns.
+#[inline(always)]
+fn add_column<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
+    rows: &[&[[T; LANES]]; R],
+    inverse: &[V; R],
+    q: usize,
+    clip: C,
+    (column_sum, weighted_sum): (&mut Line<V::Real>, &mut Line<V::Real>),
+) {
+    let (mut c, mut w) = (V::zero(), V::zero());
+    for k in 0..R {
+        let square = square(V::read(&rows[k][q]), clip);
+        c = c.add(square);
+        w = w.add(square.mul(inverse[k]));
+    }
+    add_to(c, column_sum);
+    add_to(w, weighted_sum);
 }
 
 /// The squares of a row, summed into sixteen lanes.
 #[inline(always)]
-fn row_of_squares<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C) -> V {
+fn squares_of_row<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C) -> V {
     let (vectors, tail) = row.as_chunks::<LANES>();
     let (groups, few) = vectors.as_chunks::<SUMS>();
-    let mut sums = [V::zero(); SUMS];
-    for group in groups {
-        for k in 0..SUMS {
-            sums[k] = sums[k].add(square(V::read(&group[k]), clip));
+    let mut sum = V::zero();
+    for groups in groups.chunks(CHAIN) {
+        let mut sums = [V::zero(); SUMS];
+        for group in groups {
+            for k in 0..SUMS {
+                sums[k] = sums[k].add(square(V::read(&group[k]), clip));
+            }
         }
+        sum = sum.add(tree(sums));
     }
-    let mut sum = tree(sums);
     for vector in few {
         sum = sum.add(square(V::read(vector), clip));
     }
     if tail.is_empty() { sum } else { sum.add(square(V::read_head(tail), clip)) }
-}
-
-// No closure: only a function can be made to lie inside the one that carries the instruction set.
-#[inline(always)]
-fn square<V: Lanes, C: Clip<V::Real>>(gradient: V, clip: C) -> V {
-    let g = clip.apply(gradient);
-    g.mul(g)
-}
-
-/// Column sums and weighted column sums.
-type Sums<'a, R> = (&'a mut [Line<R>], &'a mut [Line<R>]);
-
-#[inline(always)]
-fn columns_of_block<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
-    rows: Tile<'_, T>,
-    clip: C,
-    inverse: &[V::Real],
-    (column_sums, weighted_sums): Sums<'_, V::Real>,
-) {
-    let full = rows.columns() / LANES;
-    let mut q = 0;
-    while q + V::STRIP <= full {
-        let sums = (&mut *column_sums, &mut *weighted_sums);
-        match V::STRIP {
-            4 => strip::<T, V, C, 4>(rows, q, clip, inverse, sums),
-            2 => strip::<T, V, C, 2>(rows, q, clip, inverse, sums),
-            _ => strip::<T, V, C, 1>(rows, q, clip, inverse, sums),
-        }
-        q += V::STRIP;
-    }
-    while q < full {
-        let sums = (&mut *column_sums, &mut *weighted_sums);
-        strip::<T, V, C, 1>(rows, q, clip, inverse, sums);
-        q += 1;
-    }
-    if !rows.columns().is_multiple_of(LANES) {
-        let (mut c, mut w) = (V::zero(), V::zero());
-        for (i, &inverse) in inverse.iter().enumerate() {
-            let g = clip.apply(V::read_head(&rows.row(i)[q * LANES..]));
-            let square = g.mul(g);
-            c = c.add(square);
-            w = w.add(square.mul(V::splat(inverse)));
-        }
-        add_to(c, &mut column_sums[q]);
-        add_to(w, &mut weighted_sums[q]);
-    }
-}
-
-/// The sums of `K` vectors of columns, beginning with vector `q`, over all rows of a block.
-#[inline(always)]
-fn strip<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
-    rows: Tile<'_, T>,
-    q: usize,
-    clip: C,
-    inverse: &[V::Real],
-    (column_sums, weighted_sums): Sums<'_, V::Real>,
-) {
-    let (mut c, mut w) = ([V::zero(); K], [V::zero(); K]);
-    for (i, &inverse) in inverse.iter().enumerate() {
-        let (vectors, _) = rows.row(i)[q * LANES..(q + K) * LANES].as_chunks::<LANES>();
-        let inverse = V::splat(inverse);
-        for k in 0..K {
-            let g = clip.apply(V::read(&vectors[k]));
-            let square = g.mul(g);
-            c[k] = c[k].add(square);
-            w[k] = w[k].add(square.mul(inverse));
-        }
-    }
-    for k in 0..K {
-        add_to(c[k], &mut column_sums[q + k]);
-        add_to(w[k], &mut weighted_sums[q + k]);
-    }
-}
-
-#[inline(always)]
-fn add_to<V: Lanes>(sum: V, line: &mut Line<V::Real>) {
-    V::load(&line.0).add(sum).store(&mut line.0);
 }

@@ -4,7 +4,8 @@
 //! its factors taken together, for matrices of which [`crate::matrix`] has proved that no factor
 //! and no product leaves the normal range.
 
-use super::{Clip, Decay, Line, lane, tree};
+use super::narrow::{COLUMNS_OF, NARROW, ROWS_OF};
+use super::{CHAIN, Clip, Decay, Line, lane, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
@@ -12,6 +13,58 @@ use crate::tile::{Tile, TileMut};
 
 /// Independent sums of squares. They are part of the bits: [`SquareSum`] uses the same.
 const SUMS: usize = 4;
+
+/// A sum of squares in two levels. It is part of the bits: an update and [`SquareSum`] go through
+/// a tile in the same steps.
+struct Squares<V> {
+    sums: [V; SUMS],
+    total: V,
+    tails: V,
+    groups: usize,
+}
+
+impl<V: Lanes> Squares<V> {
+    #[inline(always)]
+    fn new() -> Self {
+        let zero = V::zero();
+        Self { sums: [zero; SUMS], total: zero, tails: zero, groups: 0 }
+    }
+
+    /// Adds vector `k` of a group.
+    #[inline(always)]
+    fn add(&mut self, k: usize, x: V) {
+        self.sums[k] = self.sums[k].add(x.mul(x));
+    }
+
+    /// Adds a vector that belongs to no group.
+    #[inline(always)]
+    fn add_tail(&mut self, x: V) {
+        self.tails = self.tails.add(x.mul(x));
+    }
+
+    /// Ends a run of groups.
+    #[inline(always)]
+    fn pass(&mut self, groups: usize) {
+        self.groups += groups;
+        if self.groups >= CHAIN {
+            self.total = self.total.add(tree(self.sums));
+            self.sums = [V::zero(); SUMS];
+            self.groups = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn total(self) -> f64 {
+        self.total.add(tree(self.sums)).total() + self.tails.total()
+    }
+}
+
+/// Whether a tile is updated without regard to its rows: one vector of a row would be mostly empty,
+/// and a row of 8 took 10 ns. A function of the shape, since only parts of rows are not contiguous.
+#[inline(always)]
+fn is_narrow<T>(tile: Tile<'_, T>) -> bool {
+    tile.columns() <= NARROW && tile.is_contiguous()
+}
 
 /// Updates a tile and returns the sum of its new squares.
 pub(crate) struct Update<'a, T: CpuElement, C, D> {
@@ -35,6 +88,10 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
         let Self { mut parameter, gradient, clip, decay, row_scale, first_row, column_scale } =
             self;
+        if is_narrow(gradient) {
+            let factors = Factors { row_scale, first_row, column_scale };
+            return narrow::<T, V, C, D>(parameter.elements(), gradient, clip, decay, factors);
+        }
         let rule = Shares { clip, decay, row_scale, first_row, column_scale };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
@@ -75,38 +132,37 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
     gradient: Tile<'_, T>,
     rule: &impl Rule<T::Real>,
 ) -> f64 {
-    let mut sums = [V::zero(); SUMS];
-    let mut tails = V::zero();
+    let mut squares = Squares::<V>::new();
     for i in 0..gradient.rows() {
         let (p, p_tail) = parameter.row(i).as_chunks_mut::<LANES>();
         let (g, g_tail) = gradient.row(i).as_chunks::<LANES>();
         let (p_groups, p_few) = p.as_chunks_mut::<SUMS>();
         let (g_groups, g_few) = g.as_chunks::<SUMS>();
-        let many = p_groups.len() * SUMS;
-        for (group, (p, g)) in p_groups.iter_mut().zip(g_groups).enumerate() {
-            for k in 0..SUMS {
-                let (old, g) = (V::read(&p[k]), V::read(&g[k]));
-                let new = rule.new_value(old, g, i, group * SUMS + k).write(&mut p[k]);
-                sums[k] = sums[k].add(squared(new));
+        let mut j = 0;
+        for (p_run, g_run) in p_groups.chunks_mut(CHAIN).zip(g_groups.chunks(CHAIN)) {
+            for (p, g) in p_run.iter_mut().zip(g_run) {
+                for k in 0..SUMS {
+                    let (old, g) = (V::read(&p[k]), V::read(&g[k]));
+                    squares.add(k, rule.new_value(old, g, i, j + k).write(&mut p[k]));
+                }
+                j += SUMS;
             }
+            squares.pass(p_run.len());
         }
-        for (k, (p, g)) in p_few.iter_mut().zip(g_few).enumerate() {
-            let new = rule.new_value(V::read(p), V::read(g), i, many + k).write(p);
-            tails = tails.add(squared(new));
+        for (p, g) in p_few.iter_mut().zip(g_few) {
+            squares.add_tail(rule.new_value(V::read(p), V::read(g), i, j).write(p));
+            j += 1;
         }
         if !p_tail.is_empty() {
             let (old, g) = (V::read_head(p_tail), V::read_head(g_tail));
-            let value = rule.new_value(old, g, i, many + p_few.len());
-            value.write_head(p_tail);
-            tails = tails.add(squared(V::read_head(p_tail)));
+            rule.new_value(old, g, i, j).write_head(p_tail);
+            squares.add_tail(V::read_head(p_tail));
         }
     }
-    tree(sums).total() + tails.total()
-}
-
-#[inline(always)]
-fn squared<V: Lanes>(x: V) -> V {
-    x.mul(x)
+    if is_narrow(gradient) {
+        return flat_squares::<T, V>(parameter.elements(), gradient.columns());
+    }
+    squares.total()
 }
 
 /// `Σp²` of a tile, to the bit what an update of this tile would have returned.
@@ -120,23 +176,169 @@ impl<T: CpuElement> Kernel for SquareSum<'_, T> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        let mut sums = [V::zero(); SUMS];
-        let mut tails = V::zero();
+        if is_narrow(self.parameter) {
+            return flat_squares::<T, V>(self.parameter.elements(), self.parameter.columns());
+        }
+        let mut squares = Squares::<V>::new();
         for i in 0..self.parameter.rows() {
             let (p, p_tail) = self.parameter.row(i).as_chunks::<LANES>();
             let (groups, few) = p.as_chunks::<SUMS>();
-            for p in groups {
-                for k in 0..SUMS {
-                    sums[k] = sums[k].add(squared(V::read(&p[k])));
+            for run in groups.chunks(CHAIN) {
+                for p in run {
+                    for (k, p) in p.iter().enumerate() {
+                        squares.add(k, V::read(p));
+                    }
                 }
+                squares.pass(run.len());
             }
             for p in few {
-                tails = tails.add(squared(V::read(p)));
+                squares.add_tail(V::read(p));
             }
             if !p_tail.is_empty() {
-                tails = tails.add(squared(V::read_head(p_tail)));
+                squares.add_tail(V::read_head(p_tail));
             }
         }
-        tree(sums).total() + tails.total()
+        squares.total()
     }
+}
+
+/// The squares of a narrow tile of `columns`, in the steps of [`narrow`].
+#[inline(always)]
+fn flat_squares<T, V: Lanes + Memory<T>>(elements: &[T], columns: usize) -> f64 {
+    let mut squares = Squares::<V>::new();
+    for part in elements.chunks(ROWS * columns) {
+        let (vectors, tail) = part.as_chunks::<LANES>();
+        let (groups, few) = vectors.as_chunks::<SUMS>();
+        for group in groups {
+            for (k, vector) in group.iter().enumerate() {
+                squares.add(k, V::read(vector));
+            }
+        }
+        squares.pass(groups.len());
+        for vector in few {
+            squares.add_tail(V::read(vector));
+        }
+        if !tail.is_empty() {
+            squares.add_tail(V::read_head(tail));
+        }
+    }
+    squares.total()
+}
+
+/// The scales of a tile's rows and columns.
+#[derive(Clone, Copy)]
+struct Factors<'a, R> {
+    row_scale: &'a [Line<R>],
+    first_row: usize,
+    column_scale: &'a [Line<R>],
+}
+
+/// Rows whose factors are laid out at a time: a multiple of the elements of a group of sums.
+const ROWS: usize = SUMS * LANES;
+
+/// Writes `s_i·t_j` of `rows` rows, the first of which stands at `first` in the row scales.
+#[inline(always)]
+fn lay_out<V: Lanes, const K: usize>(
+    layout: &mut [V::Real],
+    n: usize,
+    rows: usize,
+    factors: Factors<'_, V::Real>,
+    first: usize,
+) {
+    let mut columns = [V::zero(); K];
+    for (column, line) in columns.iter_mut().zip(factors.column_scale) {
+        *column = V::load(&line.0);
+    }
+    for i in 0..rows {
+        let scale = V::splat(lane(factors.row_scale, first + i));
+        let (vectors, _) = layout[i * n..i * n + K * LANES].as_chunks_mut::<LANES>();
+        for k in 0..K {
+            scale.mul(columns[k]).store(&mut vectors[k]);
+        }
+    }
+}
+
+/// The same for at most sixteen columns, of which several rows fill a vector. `first` is a multiple
+/// of sixteen.
+#[inline(always)]
+fn lay_out_packed<V: Lanes>(
+    layout: &mut [V::Real],
+    columns: &[V; LANES],
+    n: usize,
+    factors: Factors<'_, V::Real>,
+    first: usize,
+) {
+    let (lines, _) = layout.as_chunks_mut::<LANES>();
+    let row_lines = &factors.row_scale[first / LANES..];
+    for (lines, rows) in lines.chunks_exact_mut(n).zip(row_lines).take(ROWS / LANES) {
+        let rows = V::load(&rows.0);
+        for ((line, &column), places) in lines.iter_mut().zip(columns).zip(&ROWS_OF[n]) {
+            rows.merge(rows, places).mul(column).store(line);
+        }
+    }
+}
+
+/// Updates a tile of few columns. `s_i·t_j` is laid out as the elements are, each row overwriting
+/// what the last vector of the row before has written too much; then rows do not matter.
+#[inline(always)]
+fn narrow<T: CpuElement, V, C, D>(
+    parameter: &mut [T],
+    gradient: Tile<'_, T>,
+    clip: C,
+    decay: D,
+    factors: Factors<'_, T::Real>,
+) -> f64
+where
+    V: Lanes<Real = T::Real> + Memory<T>,
+    C: Clip<T::Real>,
+    D: Decay<T::Real>,
+{
+    let n = gradient.columns();
+    let lines = n.div_ceil(LANES);
+    let mut layout = [T::Real::ZERO; ROWS * NARROW + NARROW];
+    let mut squares = Squares::<V>::new();
+    let mut row = factors.first_row;
+    let mut columns = [V::zero(); LANES];
+    if lines == 1 {
+        let scale = V::load(&factors.column_scale[0].0);
+        for (column, places) in columns.iter_mut().zip(&COLUMNS_OF[n]).take(n) {
+            *column = scale.merge(scale, places);
+        }
+    }
+    let parts = parameter.chunks_mut(ROWS * n).zip(gradient.elements().chunks(ROWS * n));
+    for (p, g) in parts {
+        let rows = p.len() / n;
+        match lines {
+            1 => lay_out_packed::<V>(&mut layout, &columns, n, factors, row),
+            2 => lay_out::<V, 2>(&mut layout, n, rows, factors, row),
+            3 => lay_out::<V, 3>(&mut layout, n, rows, factors, row),
+            _ => lay_out::<V, 4>(&mut layout, n, rows, factors, row),
+        }
+        row += rows;
+        let (p, p_tail) = p.as_chunks_mut::<LANES>();
+        let (g, g_tail) = g.as_chunks::<LANES>();
+        let (f, _) = layout.as_chunks::<LANES>();
+        let (p_groups, p_few) = p.as_chunks_mut::<SUMS>();
+        let (g_groups, g_few) = g.as_chunks::<SUMS>();
+        let (f_groups, _) = f.as_chunks::<SUMS>();
+        let many = p_groups.len() * SUMS;
+        for ((p, g), f) in p_groups.iter_mut().zip(g_groups).zip(f_groups) {
+            for k in 0..SUMS {
+                let u = clip.apply(V::read(&g[k])).mul(V::load(&f[k]));
+                squares.add(k, decay.apply(V::read(&p[k])).sub(u).write(&mut p[k]));
+            }
+        }
+        squares.pass(p_groups.len());
+        let after = p_few.len();
+        for ((p, g), f) in p_few.iter_mut().zip(g_few).zip(&f[many..]) {
+            let u = clip.apply(V::read(g)).mul(V::load(f));
+            squares.add_tail(decay.apply(V::read(p)).sub(u).write(p));
+        }
+        if !p_tail.is_empty() {
+            let u = clip.apply(V::read_head(g_tail)).mul(V::load(&f[many + after]));
+            decay.apply(V::read_head(p_tail)).sub(u).write_head(p_tail);
+            squares.add_tail(V::read_head(p_tail));
+        }
+    }
+    squares.total()
 }

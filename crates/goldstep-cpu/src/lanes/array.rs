@@ -70,6 +70,13 @@ impl<R: Real> Lanes for ArrayLanes<R> {
         Self(from_fn(|i| if self.0[i] == R::ZERO { if_zero.0[i] } else { otherwise.0[i] }))
     }
     #[inline(always)]
+    fn merge(self, other: Self, index: &[u32; LANES]) -> Self {
+        Self(index.map(|at| {
+            let at = at as usize;
+            if at < LANES { self.0[at] } else { other.0[at % LANES] }
+        }))
+    }
+    #[inline(always)]
     fn pair_sums(self, other: Self) -> Self {
         Self(from_fn(|i| {
             let (source, at) = if i < 8 { (&self.0, 2 * i) } else { (&other.0, 2 * i - LANES) };

@@ -25,7 +25,7 @@ macro_rules! lanes {
         $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $strip:literal,
         [$($register:literal),+] of $width:literal, pairs [$(($low:expr, $high:expr)),+],
         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident
-        $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident, $pair:ident
+        $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident $merge:ident, $pair:ident
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -87,6 +87,10 @@ macro_rules! lanes {
                 ))),+])
             }
             #[inline(always)]
+            fn merge(self, other: Self, index: &[u32; LANES]) -> Self {
+                Self(detected!($merge(self.0, other.0, index)))
+            }
+            #[inline(always)]
             fn pair_sums(self, other: Self) -> Self {
                 let all = [self.0, other.0];
                 let all = all.as_flattened();
@@ -100,25 +104,29 @@ lanes!(
     /// Sixteen f32 in one 512-bit register.
     Avx512F32, f32, __m512, 4, [0] of 16, pairs [(0, 1)],
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps
-    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps, pair_512_ps
+    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps merge_512_ps,
+    pair_512_ps
 );
 lanes!(
     /// Sixteen f64 in two 512-bit registers.
     Avx512F64, f64, __m512d, 4, [0, 1] of 8, pairs [(0, 1), (2, 3)],
     _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_sub_pd _mm512_mul_pd
-    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd, pair_512_pd
+    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd merge_512_pd,
+    pair_512_pd
 );
 lanes!(
     /// Sixteen f32 in two 256-bit registers.
     Avx2F32, f32, __m256, 2, [0, 1] of 8, pairs [(0, 1), (2, 3)],
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
-    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps, pair_256_ps
+    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps merge_256_ps,
+    pair_256_ps
 );
 lanes!(
     /// Sixteen f64 in four 256-bit registers.
     Avx2F64, f64, __m256d, 1, [0, 1, 2, 3] of 4, pairs [(0, 1), (2, 3), (4, 5), (6, 7)],
     _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_sub_pd _mm256_mul_pd
-    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd, pair_256_pd
+    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd merge_256_pd,
+    pair_256_pd
 );
 
 #[inline]
@@ -179,6 +187,61 @@ fn select_256_ps(x: __m256, if_zero: __m256, otherwise: __m256) -> __m256 {
 fn select_256_pd(x: __m256d, if_zero: __m256d, otherwise: __m256d) -> __m256d {
     let is_zero = _mm256_cmp_pd::<_CMP_EQ_OQ>(x, _mm256_setzero_pd());
     _mm256_blendv_pd(otherwise, if_zero, is_zero)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn merge_512_ps(a: [__m512; 1], b: [__m512; 1], index: &[u32; LANES]) -> [__m512; 1] {
+    let index = detected!(_mm512_loadu_si512(index.as_ptr().cast()));
+    [_mm512_permutex2var_ps(a[0], index, b[0])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn merge_512_pd(a: [__m512d; 2], b: [__m512d; 2], index: &[u32; LANES]) -> [__m512d; 2] {
+    let mut merged = a;
+    for (half, merged) in index.as_chunks::<8>().0.iter().zip(&mut merged) {
+        let index = detected!(_mm256_loadu_si256(half.as_ptr().cast()));
+        let index = _mm512_cvtepu32_epi64(index);
+        let of_b = _mm512_test_epi64_mask(index, _mm512_set1_epi64(16));
+        let (a, b) =
+            (_mm512_permutex2var_pd(a[0], index, a[1]), _mm512_permutex2var_pd(b[0], index, b[1]));
+        *merged = _mm512_mask_mov_pd(a, of_b, b);
+    }
+    merged
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn merge_256_ps(a: [__m256; 2], b: [__m256; 2], index: &[u32; LANES]) -> [__m256; 2] {
+    let mut merged = a;
+    for (half, merged) in index.as_chunks::<8>().0.iter().zip(&mut merged) {
+        let index = detected!(_mm256_loadu_si256(half.as_ptr().cast()));
+        // The sign bit, which a blend looks at, of the second register and of the second value.
+        let second = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+        let of_b = _mm256_castsi256_ps(_mm256_slli_epi32::<27>(index));
+        let pick = |v: [__m256; 2]| {
+            let low = _mm256_permutevar8x32_ps(v[0], index);
+            _mm256_blendv_ps(low, _mm256_permutevar8x32_ps(v[1], index), second)
+        };
+        *merged = _mm256_blendv_ps(pick(a), pick(b), of_b);
+    }
+    merged
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn merge_256_pd(a: [__m256d; 4], b: [__m256d; 4], index: &[u32; LANES]) -> [__m256d; 4] {
+    let mut values = [0.0; 2 * LANES];
+    for (register, values) in a.into_iter().chain(b).zip(values.as_chunks_mut::<4>().0) {
+        detected!(_mm256_storeu_pd(values.as_mut_ptr(), register));
+    }
+    let mut merged = a;
+    for (four, merged) in index.as_chunks::<4>().0.iter().zip(&mut merged) {
+        let four = four.map(|at| values[at as usize % (2 * LANES)]);
+        *merged = detected!(_mm256_loadu_pd(four.as_ptr()));
+    }
+    merged
 }
 
 #[inline]

@@ -7,6 +7,16 @@ use goldstep_core::{
 };
 use proptest::prelude::*;
 
+/// That many random cases, or as many as `PROPTEST_CASES` says: under valgrind few are enough.
+pub(crate) fn config(cases: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|wanted| wanted.parse().ok());
+    ProptestConfig {
+        cases: wanted.unwrap_or(cases),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 /// A deterministic stream of numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Numbers(pub(crate) u64);
@@ -157,6 +167,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Vec<usize>> {
         1 => (4_000..20_000_usize, 1..20_usize).prop_map(|(m, n)| vec![m, n]),
         2 => (1..5_usize, 1..40_usize, 1..40_usize).prop_map(|(b, m, n)| vec![b, m, n]),
         1 => (1..60_usize, 1..60_usize, 1..4_usize, 1..4_usize).prop_map(|(a, b, m, n)| vec![a, b, m, n]),
+        1 => (14..70_usize, 1..5_usize, 1..9_usize).prop_map(|(b, m, n)| vec![b, m, n]),
         1 => prop_oneof![Just(vec![0]), Just(vec![0, 3]), Just(vec![3, 0]), Just(vec![2, 0, 3])],
     ]
 }
