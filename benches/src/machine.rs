@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 /// The facts that a time depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's name.
     pub processor: String,

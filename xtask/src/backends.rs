@@ -10,7 +10,7 @@ use goldstep_mutants::{Mistake, Mutant};
 use crate::libtorch;
 
 /// The names of the backends, the reference first.
-const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
+pub(crate) const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
 
 /// The backends of those names, in that order; all of them for no name. `device` and `free_runs`
 /// are libtorch's.

@@ -97,13 +97,16 @@ pub(crate) fn worker() -> Result<PathBuf> {
     cargo.arg("--message-format=json-render-diagnostics");
     let output = cargo.stderr(Stdio::inherit()).output().context("cargo must run")?;
     ensure!(output.status.success(), "the libtorch worker must build, see the messages above");
-    // One message a line; the one of the program itself names the file.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executable = text.lines().find_map(|line| {
+    executable(&output.stdout).context("cargo must name the worker's file")
+}
+
+/// The program that a cargo built which was told to write messages in JSON: one message a line,
+/// and the one of the program itself names the file.
+pub(crate) fn executable(messages: &[u8]) -> Option<PathBuf> {
+    String::from_utf8_lossy(messages).lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)
-    });
-    executable.context("cargo must name the worker's file")
+    })
 }
 
 /// A cargo that builds against that libtorch.

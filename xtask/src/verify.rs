@@ -14,7 +14,7 @@ use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::adapter::AdapterOptions;
-use crate::{AGREED, FAILED, MISMATCH, backends, mutants, workspace_root};
+use crate::{AGREED, FAILED, MISMATCH, backends, bench, mutants, workspace_root};
 
 /// The width of a table where there is no terminal to ask.
 const WIDTH: usize = 160;
@@ -77,6 +77,9 @@ impl Verify {
         let focus = Focus { variable: self.variable.clone(), step: self.step };
         let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
         let reports = judge(&golden, &selection, &subjects)?;
+        if self.golden.is_none() && selection.is_complete() {
+            bench::record(&reports)?;
+        }
 
         let suspects = mutants::suspects();
         let explained = |(subject, report): (&Subject, &Report)| {
@@ -125,6 +128,13 @@ impl Verify {
         subjects.extend(self.programs.subjects()?);
         Ok(subjects)
     }
+}
+
+/// Judges the backends of those names on every trace of the project.
+pub(crate) fn everything(names: &[String]) -> Result<Vec<Report>> {
+    let golden = Golden::load(&workspace_root().join("golden/v1"))?;
+    let subjects = backends::subjects(names, "cpu", sample(seed_from_clock()))?;
+    judge(&golden, &Selection::all(&golden), &subjects)
 }
 
 /// The value of `--free`.

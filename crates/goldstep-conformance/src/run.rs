@@ -202,6 +202,12 @@ impl Selection {
         self.runs.iter().map(|(_, positions)| positions.len()).sum()
     }
 
+    /// Whether it is everything, looked at as a whole.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Whether there is no run.
     #[must_use]
     pub fn is_empty(&self) -> bool {
