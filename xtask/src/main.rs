@@ -9,8 +9,10 @@ mod backends;
 mod bench;
 mod coverage;
 mod deny;
+mod dependencies;
 mod environment;
 mod fuzz;
+mod fuzz_inputs;
 mod golden;
 mod libtorch;
 mod matrix;
@@ -61,6 +63,7 @@ enum Command {
     Plots(plots::Plots),
     Coverage(coverage::Coverage),
     Deny(deny::Deny),
+    FuzzInputs(fuzz_inputs::FuzzInputs),
     Readme(readme::Readme),
     Libtorch(libtorch::Libtorch),
     Tidy(tidy::Tidy),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Some(Command::Plots(command)) => command.run().map(|()| AGREED),
         Some(Command::Coverage(command)) => command.run(),
         Some(Command::Deny(command)) => command.run(),
+        Some(Command::FuzzInputs(command)) => command.run(),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),
         Some(Command::Libtorch(command)) => command.run().map(|()| AGREED),
         Some(Command::Tidy(command)) => command.run().map(|()| AGREED),

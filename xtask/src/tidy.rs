@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace_root;
+use crate::{dependencies, workspace_root};
 
 /// The largest file outside the golden traces.
 const LARGEST_FILE: u64 = 2 * 1024 * 1024;
@@ -18,7 +18,7 @@ const ALGORITHM: &str = "crates/goldstep-reference/src/adafactor.rs";
 /// The backends that do the same thing in their own way.
 const BACKENDS: [&str; 2] = ["crates/goldstep-cpu/src", "crates/goldstep-torch/src"];
 
-/// Check sizes of files and the labels of the algorithm.
+/// Check sizes of files, labels of the algorithm, reasons of dependencies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tidy {}
 
@@ -28,7 +28,8 @@ impl Tidy {
         let files = tracked_files(&root)?;
         check_sizes(&root, &files)?;
         let labels = check_labels(&root, &files)?;
-        println!("tidy: {} files, {labels} labels", files.len());
+        let crates = dependencies::check(&root)?;
+        println!("tidy: {} files, {labels} labels, goldstep of {crates} crates", files.len());
         Ok(())
     }
 }

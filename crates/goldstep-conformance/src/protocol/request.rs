@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use goldstep_core::{Constraint, DType};
+use goldstep_core::{Constraint, DType, Parameter};
 use serde::de::DeserializeSeed;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -99,7 +99,8 @@ impl VariableFields<'_> {
         let items = ListSeed(Bounds::NONE)
             .deserialize(&mut serde_json::Deserializer::from_str(&list))
             .map_err(|error| format!("initial of {}: {error}", self.name))?;
-        let elements = self.shape.iter().product();
+        let sized = Parameter::new(&self.name, &self.shape).map_err(|error| error.to_string())?;
+        let elements = sized.elements();
         let initial = match items.into_iter().flatten().next() {
             Some(item) => item.into_tensor(dtype, elements),
             None => Ok(None),
