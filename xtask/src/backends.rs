@@ -1,5 +1,7 @@
 //! Every backend of the workspace, by name.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, Result, bail};
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::protocol::AdapterCommand;
@@ -13,26 +15,46 @@ use crate::libtorch;
 pub(crate) const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
 
 /// The backends of those names, in that order; all of them for no name. `device` and `free_runs`
-/// are libtorch's.
+/// are libtorch's; each of `threads` makes a backend of its own of `cpu`.
 pub(crate) fn subjects(
     names: &[String],
     device: &str,
     free_runs: FreeRuns,
+    threads: &[NonZeroUsize],
 ) -> Result<Vec<Subject>> {
+    if let Some(twice) =
+        threads.iter().enumerate().find(|(at, count)| threads[..*at].contains(count))
+    {
+        bail!("thread counts must be named once, got {} twice", twice.1);
+    }
     let all = NAMES.map(str::to_owned);
     let names = if names.is_empty() { all.as_slice() } else { names };
-    let subject = |(index, name): (usize, &String)| {
+    let mut subjects = Vec::new();
+    for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
             bail!("backends must be named once, got {name} twice");
         }
-        match name.as_str() {
-            "reference" => Ok(goldstep_reference::conformance::subject()),
-            "cpu" => Ok(cpu::subject(cpu::Settings::default())),
-            "torch" => torch(device, free_runs),
+        match (name.as_str(), threads_of(name)) {
+            ("reference", _) => subjects.push(goldstep_reference::conformance::subject()),
+            ("cpu", _) if !threads.is_empty() => {
+                subjects.extend(threads.iter().map(|threads| cpu_with(Some(threads.get()))));
+            }
+            ("cpu", _) => subjects.push(cpu_with(None)),
+            ("torch", _) => subjects.push(torch(device, free_runs)?),
+            (_, Some(threads)) => subjects.push(cpu_with(Some(threads.get()))),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
-    };
-    names.iter().enumerate().map(subject).collect()
+    }
+    Ok(subjects)
+}
+
+/// The number of threads in a name that `cpu` has in a report: `cpu-3-threads`.
+fn threads_of(name: &str) -> Option<NonZeroUsize> {
+    name.strip_prefix("cpu-")?.strip_suffix("-threads")?.parse().ok()
+}
+
+fn cpu_with(threads: Option<usize>) -> Subject {
+    cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() })
 }
 
 /// Who explains the mistakes of `subject` with intermediates: the reference, and what was written

@@ -1,6 +1,7 @@
 //! `cargo xtask verify`: backends against golden traces.
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +32,9 @@ pub(crate) struct Verify {
     backend: Vec<String>,
     #[command(flatten)]
     programs: AdapterOptions,
+    /// Thread counts of the cpu backend, comma-separated; each is judged as a backend of its own
+    #[arg(long, value_name = "COUNT", value_delimiter = ',')]
+    threads: Vec<NonZeroUsize>,
     /// Where libtorch computes: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -71,11 +75,12 @@ enum Format {
 
 impl Verify {
     pub(crate) fn run(&self) -> Result<u8> {
-        let subjects = self.subjects()?;
         let directory = self.golden.clone().unwrap_or_else(|| workspace_root().join("golden/v1"));
         let golden = Golden::load(&directory)?;
         let focus = Focus { variable: self.variable.clone(), step: self.step };
         let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
+        // Last, because it may have to provide libtorch.
+        let subjects = self.subjects()?;
         let reports = judge(&golden, &selection, &subjects)?;
         if self.golden.is_none() && selection.is_complete() {
             bench::record(&reports)?;
@@ -122,7 +127,7 @@ impl Verify {
             (true, false) => Vec::new(),
             _ => {
                 let free_runs = self.free.unwrap_or_else(|| sample(seed_from_clock()));
-                backends::subjects(&self.backend, &self.device, free_runs)?
+                backends::subjects(&self.backend, &self.device, free_runs, &self.threads)?
             }
         };
         subjects.extend(self.programs.subjects()?);
@@ -133,7 +138,7 @@ impl Verify {
 /// Judges the backends of those names on every trace of the project.
 pub(crate) fn everything(names: &[String]) -> Result<Vec<Report>> {
     let golden = Golden::load(&workspace_root().join("golden/v1"))?;
-    let subjects = backends::subjects(names, "cpu", sample(seed_from_clock()))?;
+    let subjects = backends::subjects(names, "cpu", sample(seed_from_clock()), &[])?;
     judge(&golden, &Selection::all(&golden), &subjects)
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(super) fn run(&self) -> Result<u8> {
         let subjects =
-            backends::subjects(std::slice::from_ref(&self.backend), "cpu", FreeRuns::All)?;
+            backends::subjects(std::slice::from_ref(&self.backend), "cpu", FreeRuns::All, &[])?;
         let subject = subjects.first().context("a backend is needed")?;
         let mut implementation = (subject.make)()?;
         serve(implementation.as_mut(), std::io::stdin().lock(), std::io::stdout().lock())?;

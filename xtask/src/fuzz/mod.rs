@@ -75,7 +75,7 @@ impl Fuzz {
             None => oracle.environment.interpreter(None)?,
         };
         let command = oracle.command(&python, None);
-        let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All)?;
+        let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All, &[])?;
         let backends = subjects.len();
         subjects.extend(self.adapters.subjects()?);
         let output = self.output.clone().unwrap_or_else(|| workspace_root().join("target/fuzz"));
