@@ -14,17 +14,25 @@ const QUESTION: [&str; 5] =
 ///
 /// `None` where there is no such commit: outside a repository, or before the first goldens.
 pub(super) fn committed(directory: &Path) -> Option<BTreeMap<String, String>> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").current_dir(directory).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let listed = git(&["ls-tree", "-r", "--name-only", "HEAD", "."])?;
+    let listed = git(directory, &["ls-tree", "-r", "--name-only", "HEAD", "."])?;
     let cases = listed.lines().filter(|path| path.ends_with("/cases.jsonl"));
     Some(
         cases
-            .filter_map(|path| Some((path.to_owned(), git(&["show", &format!("HEAD:./{path}")])?)))
+            .filter_map(|path| {
+                Some((path.to_owned(), git(directory, &["show", &format!("HEAD:./{path}")])?))
+            })
             .collect(),
     )
+}
+
+/// Whether there is a commit with which the ids in `directory` can be compared.
+pub(super) fn has_history(directory: &Path) -> bool {
+    git(directory, &["ls-tree", "HEAD", "manifest.json"]).is_some_and(|listed| !listed.is_empty())
+}
+
+fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").current_dir(directory).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The ids of `now` that asked another question in `before`.

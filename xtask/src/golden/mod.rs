@@ -8,6 +8,7 @@ mod lint;
 mod record;
 mod replace;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -44,7 +45,7 @@ pub(crate) struct Golden {
     python: Option<PathBuf>,
     /// Recording processes [default: one for each core]
     #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
     /// A program in place of the generator, for the test of this command
     #[arg(long, value_name = "PATH", hide = true)]
     generator: Option<PathBuf>,
@@ -123,6 +124,9 @@ fn lint_command(directory: &Path) -> Result<u8> {
         return Ok(DRIFTED);
     }
     println!("{} is whole ({:.1} s)", directory.display(), started.elapsed().as_secs_f64());
+    if !ids::has_history(directory) {
+        println!("there is no last commit of it, with which ids could be compared");
+    }
     Ok(AGREED)
 }
 

@@ -1,10 +1,11 @@
 //! Runs the generator and shows how far it is.
 
 use std::io::{BufRead, BufReader, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
@@ -40,7 +41,7 @@ pub(super) struct Recording {
     /// Families by id; all if empty.
     pub(super) families: Vec<String>,
     /// Processes.
-    pub(super) jobs: Option<usize>,
+    pub(super) jobs: Option<NonZeroUsize>,
     /// The Python to start from.
     pub(super) python: Option<PathBuf>,
     /// A program in place of the generator.
@@ -67,6 +68,12 @@ impl Recording {
         let said = follow(&mut child);
         let output = child.wait_with_output().context("the generator was lost")?;
         drop(stdin);
+        // With this code the generator refuses what it was given, and says why at the end.
+        let refused = said.last().filter(|_| output.status.code() == Some(2));
+        if let Some(reason) = refused {
+            let reason = reason.split_once("error: ").map_or(reason.as_str(), |(_, reason)| reason);
+            bail!("the generator refused: {reason}");
+        }
         ensure!(
             output.status.success(),
             "the generator failed with {}:\n{}",
@@ -79,6 +86,9 @@ impl Recording {
 
     /// Runs the generator's own tests, which need no TensorFlow.
     pub(super) fn test(&self) -> Result<()> {
+        if self.generator.is_some() {
+            return Ok(());
+        }
         let generator = workspace_root().join("golden/generator");
         let python = TENSORFLOW_2_12.interpreter(self.python.as_deref())?;
         let output = Command::new(python)
