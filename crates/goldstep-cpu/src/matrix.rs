@@ -19,7 +19,7 @@ use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
 use crate::kernels::rows::RowStatistics;
 use crate::kernels::small::{Limits, SmallSums};
-use crate::kernels::{Bounded, Extent, Line, Scaled, Unclipped};
+use crate::kernels::{Extent, Line, Unclipped};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut};
 use crate::real::{CpuElement, Real};
@@ -237,8 +237,7 @@ impl<'a, T: CpuElement> Task<'a, T> {
         }
         match self.clipping {
             Clipping::Off => run!(Unclipped),
-            Clipping::Scale(scale) => run!(Scaled(scale)),
-            Clipping::Bound(bound) => run!(Bounded(bound)),
+            clipping => run!(clipping.clipped()),
         }
     }
 
@@ -260,8 +259,7 @@ impl<'a, T: CpuElement> Task<'a, T> {
         }
         match self.clipping {
             Clipping::Off => run!(Unclipped),
-            Clipping::Scale(scale) => run!(Scaled(scale)),
-            Clipping::Bound(bound) => run!(Bounded(bound)),
+            clipping => run!(clipping.clipped()),
         }
     }
 }
@@ -423,16 +421,8 @@ fn literal_squares<T: CpuElement>(
         &|region, row_factor, first_row, column_factor| {
             let gradient = region.gradient;
             let factors = Factors { row_factor, first_row, column_factor, mean };
-            macro_rules! run {
-                ($clip:expr) => {
-                    context.isa.run(LiteralSquares { gradient, clip: $clip, factors, underflow })
-                };
-            }
-            match clipping {
-                Clipping::Off => run!(Unclipped),
-                Clipping::Scale(scale) => run!(Scaled(scale)),
-                Clipping::Bound(bound) => run!(Bounded(bound)),
-            }
+            let clip = clipping.clipped();
+            context.isa.run(LiteralSquares { gradient, clip, factors, underflow })
         },
     )
 }

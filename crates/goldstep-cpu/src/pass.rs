@@ -8,7 +8,7 @@ use crate::kernels::full::FullUpdate;
 use crate::kernels::literal::{Factors, LiteralUpdate};
 use crate::kernels::small::{SmallScales, SmallUpdate};
 use crate::kernels::update::{SquareSum, Update};
-use crate::kernels::{Bounded, Decayed, Line, Scaled, Unclipped, Undecayed};
+use crate::kernels::{Decayed, Line, Unclipped, Undecayed};
 use crate::lanes::LANES;
 use crate::matrix::{Forms, Summary, mean_of, sum_over_blocks};
 use crate::plan::{Axis, Cut, Plan};
@@ -95,20 +95,12 @@ macro_rules! with_clip_and_decay {
                 let ($clip, $decay) = (Unclipped, decay);
                 $pass.context.isa.run($kernel)
             }
-            (Clipping::Scale(scale), None) => {
-                let ($clip, $decay) = (Scaled(scale), Undecayed);
+            (clipping, None) => {
+                let ($clip, $decay) = (clipping.clipped(), Undecayed);
                 $pass.context.isa.run($kernel)
             }
-            (Clipping::Scale(scale), Some(decay)) => {
-                let ($clip, $decay) = (Scaled(scale), decay);
-                $pass.context.isa.run($kernel)
-            }
-            (Clipping::Bound(bound), None) => {
-                let ($clip, $decay) = (Bounded(bound), Undecayed);
-                $pass.context.isa.run($kernel)
-            }
-            (Clipping::Bound(bound), Some(decay)) => {
-                let ($clip, $decay) = (Bounded(bound), decay);
+            (clipping, Some(decay)) => {
+                let ($clip, $decay) = (clipping.clipped(), decay);
                 $pass.context.isa.run($kernel)
             }
         }
@@ -306,11 +298,11 @@ impl<R: Real> Pass<'_, R> {
         block: &mut Part<'_, T>,
         factors: Factors<'_, R>,
     ) -> f64 {
-        with_clip_and_decay!(self, |clip, decay| LiteralUpdate {
+        self.context.isa.run(LiteralUpdate {
             parameter: block.parameter.reborrow(),
             gradient: block.gradient,
-            clip,
-            decay,
+            clip: self.clipping.clipped(),
+            decay: self.decay,
             factors,
             underflow: self.underflow,
             divisor: self.divisor,

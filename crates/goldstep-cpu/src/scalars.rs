@@ -4,7 +4,7 @@ use goldstep_core::{
     AdafactorArguments, AdafactorScalars, GradientClipping, SecondMomentUnderflow,
 };
 
-use crate::kernels::{Decayed, Moment};
+use crate::kernels::{Clipped, Decayed, Moment};
 use crate::real::{CpuElement, Real};
 
 /// The scalars of one step.
@@ -107,6 +107,16 @@ impl<R: Real> StepScalars<R> {
 }
 
 impl<R: Real> Clipping<R> {
+    /// What the kernels do to each element.
+    pub(crate) fn clipped(self) -> Clipped<R> {
+        let off = Clipped { scale: R::ONE, bound: R::ONE / R::ZERO };
+        match self {
+            Self::Off => off,
+            Self::Scale(scale) => Clipped { scale, ..off },
+            Self::Bound(bound) => Clipped { bound, ..off },
+        }
+    }
+
     /// Clips a single element, as the kernels do.
     pub(crate) fn of_one(self, gradient: R) -> R {
         match self {

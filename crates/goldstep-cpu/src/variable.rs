@@ -6,7 +6,7 @@ use crate::execute::{Context, Split, each_block, fold};
 use crate::kernels::full::FullStatistics;
 use crate::kernels::small::{SmallSquares, SmallStatistics, SmallSums, scratch_lines};
 use crate::kernels::update::SquareSum;
-use crate::kernels::{Bounded, Line, Scaled, Unclipped};
+use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
 use crate::matrix::{Summary, statistics};
 use crate::memory::AlignedBuffer;
@@ -325,8 +325,7 @@ fn full_statistics<T: CpuElement>(
         }
         match clipping {
             Clipping::Off => run!(Unclipped),
-            Clipping::Scale(scale) => run!(Scaled(scale)),
-            Clipping::Bound(bound) => run!(Bounded(bound)),
+            _ => run!(clipping.clipped()),
         }
     };
     let leaf = |share| {
@@ -475,8 +474,7 @@ fn small_statistics<T: CpuElement>(
     }
     match clipping {
         Clipping::Off => run!(Unclipped),
-        Clipping::Scale(scale) => run!(Scaled(scale)),
-        Clipping::Bound(bound) => run!(Bounded(bound)),
+        _ => run!(clipping.clipped()),
     }
     context.isa.run(SmallStatistics {
         shape: (rows, columns),

@@ -154,13 +154,15 @@ pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Unclipped;
 
-/// Clipping by a norm: every element times this.
+/// Clipping: every element times `scale`, then into `[-bound, bound]`; NaN stays.
+///
+/// One kernel serves both: a clip by a norm leaves the bound infinite and a clip by value leaves the
+/// scale 1, and neither then changes a bit.
 #[derive(Clone, Copy)]
-pub(crate) struct Scaled<R>(pub(crate) R);
-
-/// Clipping by value: every element into `[-value, value]`; NaN stays.
-#[derive(Clone, Copy)]
-pub(crate) struct Bounded<R>(pub(crate) R);
+pub(crate) struct Clipped<R> {
+    pub(crate) scale: R,
+    pub(crate) bound: R,
+}
 
 impl<R: Real> Clip<R> for Unclipped {
     #[inline(always)]
@@ -169,18 +171,12 @@ impl<R: Real> Clip<R> for Unclipped {
     }
 }
 
-impl<R: Real> Clip<R> for Scaled<R> {
+impl<R: Real> Clip<R> for Clipped<R> {
     #[inline(always)]
     fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        gradient.mul(V::splat(self.0))
-    }
-}
-
-impl<R: Real> Clip<R> for Bounded<R> {
-    #[inline(always)]
-    fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        let below = V::splat(self.0).lesser(gradient);
-        V::splat(R::ZERO - self.0).greater(below)
+        let scaled = gradient.mul(V::splat(self.scale));
+        let below = V::splat(self.bound).lesser(scaled);
+        V::splat(R::ZERO - self.bound).greater(below)
     }
 }
 
@@ -219,6 +215,17 @@ impl<R: Real> Decay<R> for Decayed<R> {
     fn apply<V: Lanes<Real = R>>(self, parameter: V) -> V {
         let part = parameter.mul(V::splat(self.weight_decay));
         parameter.sub(part.mul(V::splat(self.learning_rate)))
+    }
+}
+
+/// For kernels that are rare: decided for every vector, and compiled once.
+impl<R: Real> Decay<R> for Option<Decayed<R>> {
+    #[inline(always)]
+    fn apply<V: Lanes<Real = R>>(self, parameter: V) -> V {
+        match self {
+            Some(decayed) => decayed.apply(parameter),
+            None => parameter,
+        }
     }
 }
 
