@@ -3,12 +3,14 @@
 use std::fmt;
 
 use anyhow::Result;
-use goldstep_core::{AdafactorArguments, Gradient, Parameter, ParameterList};
+use goldstep_core::{AdafactorArguments, Error, Gradient, Parameter, ParameterList};
 use goldstep_cpu::{Adafactor, AlignedBuffer, BoundExtra, Isa, ParameterStore};
 
 use crate::measure::{Effort, Paired, paired, to_f64};
-use crate::models;
 use crate::workloads::Workload;
+
+mod cases;
+pub use cases::{GROWTH, Part};
 
 /// One measurement to make.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Case {
 pub enum Target {
     /// At most this ratio of step to bound.
     Ratio(f64),
+    /// At most this ratio to the plain step of the same workload, which stands in the bound's place.
+    OverPlain(f64),
     /// At most so many nanoseconds per parameter tensor over the bound.
     PerTensorNs(f64),
     /// Nothing: the row is for comparison.
@@ -78,41 +82,98 @@ impl Case {
         let shapes = self.workload.shapes.iter().enumerate();
         let parameters = shapes.map(|(i, shape)| Parameter::new(format!("p{i}"), shape));
         let list = ParameterList::new(parameters.collect::<Result<_, _>>()?)?;
-        let mut arguments = self.arguments.clone();
-        // Thousands of steps with the same gradient must not carry the parameters away.
-        arguments.assign_learning_rate(1e-7.into())?;
-        let builder = Adafactor::<f32>::builder(&arguments, &list);
-        let optimizer = builder.threads(self.threads).isa(self.isa).build()?;
         let mut seed = 1;
-        let mut tensors = |scale: f32| -> Vec<AlignedBuffer<f32>> {
-            let sizes = list.iter().map(Parameter::elements);
-            sizes.map(|elements| random(elements + self.offset, scale, &mut seed)).collect()
+        let (mut values, gradients) =
+            (self.tensors(&list, 0.05, &mut seed), self.tensors(&list, 1e-3, &mut seed));
+        let gradients = self.gradients(&gradients);
+        let store = self.store(&list, &mut values)?;
+        let plain = Self::new(self.workload.clone(), self.threads, Target::None);
+        let (mut others, plain_gradients);
+        let (plain_gradients, plain) = if let Target::OverPlain(_) = self.target {
+            let mut seed = 1;
+            others = plain.tensors(&list, 0.05, &mut seed);
+            plain_gradients = plain.tensors(&list, 1e-3, &mut seed);
+            (plain.gradients(&plain_gradients), Some(plain.store(&list, &mut others)?))
+        } else {
+            (Vec::new(), None)
         };
-        let (mut parameters, gradients) = (tensors(0.05), tensors(1e-3));
-        let gradients: Vec<_> =
-            gradients.iter().map(|g| Some(Gradient::Dense(&g[self.offset..]))).collect();
-        let buffers = parameters.iter_mut().map(|p| &mut p[self.offset..]).collect();
-        let mut store = ParameterStore::borrowing(optimizer, buffers)?;
-        let extra = BoundExtra { parameter_read: !self.carried, gradient_read: self.gradient_read };
-        let mut sink = 0.0;
-        let mut failure = None;
+        let mut both = Both { store, plain, failure: None };
         let times = paired(
             effort,
-            &mut store,
-            |store| {
+            &mut both,
+            |both| {
                 if !self.carried {
-                    store.forget();
+                    both.store.forget();
                 }
-                failure = store.step(&gradients).err().or(failure.take());
+                both.failure = both.store.step(&gradients).err().or(both.failure.take());
             },
-            |store| sink += store.stream(&gradients, extra).unwrap_or(f64::NAN),
+            |both| match &mut both.plain {
+                Some(plain) => {
+                    both.failure = plain.step(&plain_gradients).err().or(both.failure.take());
+                }
+                None => {
+                    _ = std::hint::black_box(both.store.stream(&gradients, self.extra()));
+                }
+            },
         );
-        std::hint::black_box(sink);
-        match failure {
+        match both.failure {
             Some(error) => Err(error.into()),
             None => Ok(Row { case: self.clone(), times }),
         }
     }
+
+    /// Why this cannot be measured here, if it cannot.
+    #[must_use]
+    pub fn lack_of_memory(&self) -> Option<String> {
+        // Parameters and gradients; the caller's own needs are small.
+        let needed = self.workload.elements().saturating_mul(2 * size_of::<f32>());
+        let free = crate::machine::available_bytes()?;
+        (needed > free / 4 * 3).then(|| {
+            let gibibytes = |bytes: usize| bytes.div_ceil(1 << 30);
+            format!("needs {} GiB of {} free", gibibytes(needed), gibibytes(free))
+        })
+    }
+
+    /// Whether parameters and gradients are larger than the caches of current processors.
+    #[must_use]
+    pub fn is_beyond_caches(&self) -> bool {
+        self.workload.elements() * 2 * size_of::<f32>() > 64 << 20
+    }
+
+    const fn extra(&self) -> BoundExtra {
+        BoundExtra { parameter_read: !self.carried, gradient_read: self.gradient_read }
+    }
+
+    /// Reproducible tensors, as far off a cache line as the case wants it.
+    fn tensors(&self, list: &ParameterList, scale: f32, seed: &mut u32) -> Vec<AlignedBuffer<f32>> {
+        let sizes = list.iter().map(Parameter::elements);
+        sizes.map(|elements| random(elements + self.offset, scale, seed)).collect()
+    }
+
+    fn gradients<'a>(&self, tensors: &'a [AlignedBuffer<f32>]) -> Vec<Option<Gradient<'a, f32>>> {
+        tensors.iter().map(|tensor| Some(Gradient::Dense(&tensor[self.offset..]))).collect()
+    }
+
+    fn store<'a>(
+        &self,
+        list: &ParameterList,
+        tensors: &'a mut [AlignedBuffer<f32>],
+    ) -> Result<ParameterStore<'a, f32>> {
+        let mut arguments = self.arguments.clone();
+        // Thousands of steps with the same gradient must not carry the parameters away.
+        arguments.assign_learning_rate(1e-7.into())?;
+        let builder = Adafactor::<f32>::builder(&arguments, list);
+        let optimizer = builder.threads(self.threads).isa(self.isa).build()?;
+        let buffers = tensors.iter_mut().map(|tensor| &mut tensor[self.offset..]).collect();
+        Ok(ParameterStore::borrowing(optimizer, buffers)?)
+    }
+}
+
+/// What a round times: the step, and the plain step where that stands in the bound's place.
+struct Both<'a> {
+    store: ParameterStore<'a, f32>,
+    plain: Option<ParameterStore<'a, f32>>,
+    failure: Option<Error>,
 }
 
 /// Reproducible values around zero.
@@ -133,7 +194,7 @@ impl Row {
         self.times.first().median / to_f64(self.case.workload.elements())
     }
 
-    /// Nanoseconds of the bound per parameter.
+    /// Nanoseconds per parameter of the bound, or of the plain step in its place.
     #[must_use]
     pub fn bound_ns(&self) -> f64 {
         self.times.second().median / to_f64(self.case.workload.elements())
@@ -145,11 +206,25 @@ impl Row {
         self.times.difference_ns().median / to_f64(self.case.workload.shapes.len())
     }
 
+    /// How far the times per parameter of growing workloads lie apart.
+    #[must_use]
+    pub fn growth(step_ns: &[f64]) -> String {
+        const LIMIT: f64 = 1.3;
+        let least = step_ns.iter().copied().fold(f64::INFINITY, f64::min);
+        let ratio = step_ns.iter().copied().fold(0.0, f64::max) / least;
+        let verdict = if ratio <= LIMIT { "met" } else { "missed" };
+        format!(
+            "Beyond the cache the time per parameter grows by {ratio:.2}, aim {LIMIT:.2}: {verdict}."
+        )
+    }
+
     /// Whether the target is met; nothing where there is none.
     #[must_use]
     pub fn met(&self) -> Option<bool> {
         match self.case.target {
-            Target::Ratio(limit) => Some(self.times.ratio().median <= limit),
+            Target::Ratio(limit) | Target::OverPlain(limit) => {
+                Some(self.times.ratio().median <= limit)
+            }
             Target::PerTensorNs(limit) => Some(self.per_tensor_ns() <= limit),
             Target::None => None,
         }
@@ -170,6 +245,7 @@ impl fmt::Display for Row {
         write!(formatter, "| {:.2} ({:.2}–{:.2}) ", ratio.median, ratio.lower, ratio.upper)?;
         match self.case.target {
             Target::Ratio(limit) => write!(formatter, "| {limit:.2} ")?,
+            Target::OverPlain(limit) => write!(formatter, "| {limit:.2} × plain ")?,
             Target::PerTensorNs(limit) => {
                 write!(formatter, "| {limit:.0} ns/tensor (got {:.0}) ", self.per_tensor_ns())?;
             }
@@ -182,99 +258,4 @@ impl fmt::Display for Row {
         };
         write!(formatter, "| {verdict} |")
     }
-}
-
-/// Which part of the suite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Matrices of all sizes.
-    Matrices,
-    /// Tall, wide, rank 4, vectors.
-    Shapes,
-    /// Real and artificial parameter lists.
-    Lists,
-    /// Not carried, unaligned, other instruction sets, options.
-    Variants,
-}
-
-/// The cases of a part.
-///
-/// # Errors
-/// Arguments that are refused: none.
-pub fn cases(part: Part) -> Result<Vec<Case>> {
-    Ok(match part {
-        Part::Matrices => matrices(),
-        Part::Shapes => shapes(),
-        Part::Lists => lists(),
-        Part::Variants => variants()?,
-    })
-}
-
-fn matrices() -> Vec<Case> {
-    let aims = [
-        (256, 1.8, None),
-        (512, 1.25, None),
-        (1024, 1.25, Some(1.3)),
-        (2048, 1.3, Some(1.35)),
-        (4096, 1.2, Some(1.3)),
-        (8192, 1.2, Some(1.3)),
-    ];
-    let of = |(size, one, two): (usize, f64, Option<f64>)| {
-        let two = two.map_or(Target::None, Target::Ratio);
-        [(1, Target::Ratio(one)), (2, two)]
-            .map(|(threads, aim)| Case::new(Workload::matrix(size, size), threads, aim))
-    };
-    aims.into_iter().flat_map(of).collect()
-}
-
-fn shapes() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (threads, tall, wide) in
-        [(1, Target::Ratio(1.5), Target::Ratio(1.7)), (2, Target::None, Target::None)]
-    {
-        cases.push(Case::new(Workload::matrix(1_000_000, 8), threads, tall));
-        cases.push(Case::new(Workload::matrix(8, 1_000_000), threads, wide));
-        for shape in [&[512, 512, 3, 3][..], &[3, 3, 512, 512], &[10_000_000]] {
-            cases.push(Case::new(Workload::one(shape), threads, Target::Ratio(1.5)));
-        }
-    }
-    cases
-}
-
-fn lists() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for threads in [1, 2] {
-        let small = Target::PerTensorNs(600.0);
-        cases.push(Case::new(Workload::many_small(4000), threads, small));
-        cases.push(Case::new(models::t5_small(), threads, Target::Ratio(1.3)));
-        cases.push(Case::new(models::bert_base(), threads, Target::Ratio(1.3)));
-    }
-    cases
-}
-
-fn variants() -> Result<Vec<Case>> {
-    let plain = |size| Case::new(Workload::matrix(size, size), 1, Target::None);
-    let mut cases = Vec::new();
-    for (size, aim) in [(512, 1.25), (1024, 1.25), (2048, 1.3), (4096, 1.2)] {
-        let target = Target::Ratio(aim);
-        cases.push(Case { variant: "p measured", carried: false, target, ..plain(size) });
-        cases.push(Case { variant: "16 bytes off", offset: 4, ..plain(size) });
-        for (isa, variant) in Isa::available().into_iter().rev().skip(1).zip(["AVX2", "portable"]) {
-            cases.push(Case { variant, isa, ..plain(size) });
-        }
-    }
-    let builder = AdafactorArguments::builder;
-    let options = [
-        ("decay", builder().weight_decay(0.01).build()?, false),
-        ("clipvalue", builder().clipvalue(1e-3).build()?, false),
-        ("clipnorm", builder().clipnorm(1e-3).build()?, true),
-        ("EMA", builder().use_ema(true).build()?, false),
-    ];
-    for (variant, arguments, gradient_read) in options {
-        for size in [1024, 4096] {
-            let arguments = arguments.clone();
-            cases.push(Case { variant, arguments, gradient_read, ..plain(size) });
-        }
-    }
-    Ok(cases)
 }

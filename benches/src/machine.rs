@@ -51,6 +51,15 @@ impl Machine {
     }
 }
 
+/// Memory that programs can take without swapping, as far as the system tells.
+#[must_use]
+pub fn available_bytes() -> Option<usize> {
+    let information = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = information.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processor, threads, caches, system, compiler } = self;

@@ -43,6 +43,7 @@
 //!
 //! For bf16 and f16 parameters all arithmetic, the factors and the averages are f32. ε₁ is then not
 //! rounded to zero, sums do not overflow, and small updates of averages are not lost.
+#![doc = include_str!("../BOUND.md")]
 
 mod adafactor;
 mod bound;
