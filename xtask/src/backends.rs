@@ -14,6 +14,9 @@ use crate::libtorch;
 /// The names of the backends, the reference first.
 pub(crate) const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
 
+/// What precedes the name of a deliberately wrong implementation.
+const MUTANT: &str = "mutant:";
+
 /// The backends of those names, in that order; all of them for no name. `device` and `free_runs`
 /// are libtorch's; each of `threads` makes a backend of its own of `cpu`.
 pub(crate) fn subjects(
@@ -42,6 +45,7 @@ pub(crate) fn subjects(
             ("cpu", _) => subjects.push(cpu_with(None)),
             ("torch", _) => subjects.push(torch(device, free_runs)?),
             (_, Some(threads)) => subjects.push(cpu_with(Some(threads.get()))),
+            (_, None) if name.starts_with(MUTANT) => subjects.push(mutant(name)?),
             _ => bail!("backend must be one of {}, got {name}", NAMES.join(", ")),
         }
     }
@@ -66,6 +70,14 @@ pub(crate) fn oracle_for(subject: &Subject) -> Subject {
             Ok(Box::new(Mutant::new(Mistake::None)))
         }),
     }
+}
+
+/// A wrong implementation as a backend, to see what a report says of it.
+fn mutant(name: &str) -> Result<Subject> {
+    let id = name.trim_start_matches(MUTANT);
+    let mistake = Mistake::from_id(id)
+        .with_context(|| format!("backend must be a mistake after {MUTANT}, got {id}"))?;
+    Ok(Subject::new(name, Role::Other, move || Ok(Box::new(Mutant::new(mistake)))))
 }
 
 /// libtorch, behind the adapter protocol, in processes of its own: an abort of its C++ then ends a

@@ -27,7 +27,8 @@ const OTHER_FREE_RUNS: usize = 2000;
 /// Exit codes: 0 all agree, 1 a mismatch, 2 the harness, a backend or the set-up failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// Backends by name, comma-separated; all of them if absent
+    /// Backends by name, comma-separated; all of them if absent; mutant:ID is a wrong
+    /// implementation that `cargo xtask mutants` lists
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
     #[command(flatten)]

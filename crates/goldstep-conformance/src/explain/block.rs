@@ -12,6 +12,8 @@ use crate::report::numbers::{bits, decimal, error as figure, index as indices, s
 use super::causal::CausalState;
 use super::cause::Cause;
 
+/// Families that a block describes before it only names them.
+const MOST_FAMILIES: usize = 4;
 /// Characters of an error message that are shown.
 const MOST_OF_MESSAGE: usize = 120;
 
@@ -63,11 +65,16 @@ impl Cause {
     }
 
     fn write(&self, out: &mut String, backend: &str) -> fmt::Result {
-        for (index, part) in self.parts.iter().enumerate() {
+        for (index, part) in self.parts.iter().take(MOST_FAMILIES).enumerate() {
             let head = if index == 0 { format!("FAIL  {backend}") } else { "also".to_owned() };
             let counts =
                 format!("{} of {} {}", thousands(part.failing), thousands(part.total), part.noun);
             writeln!(out, "{head}   {}   {counts}   {}", part.family, part.predicate)?;
+        }
+        if let Some(rest) = self.parts.get(MOST_FAMILIES..).filter(|rest| !rest.is_empty()) {
+            let runs: usize = rest.iter().map(|part| part.failing).sum();
+            let names: Vec<&str> = rest.iter().map(|part| part.family.as_str()).collect();
+            writeln!(out, "also   {} runs in {}", thousands(runs), names.join(", "))?;
         }
         self.write_place(out)?;
         self.write_finding(out)?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::agreement::{Allowance, Circumstances, Mode, Quantity, Role, allowance};
 use crate::arguments::is_default;
-use crate::golden::{Case, Tensor};
+use crate::golden::{Case, Expected, Tensor};
 use crate::implementation::GradientValues;
 
 /// The optimizer that a test is written for.
@@ -32,55 +32,103 @@ pub fn unit_test(case: &Case, target: &Target) -> String {
 }
 
 fn write_test(out: &mut String, case: &Case, target: &Target) -> fmt::Result {
-    let name = identifier(&format!("{}_{}", case.family.as_deref().unwrap_or("case"), case.id));
-    let element = element(case.dtype);
-    let sparse = |one: &Option<GradientValues>| one.is_some();
-    let any_gradient = case.steps.iter().flat_map(|step| &step.gradients).any(sparse);
-    writeln!(out, "// What tf.keras 2.12.1 gave in {}.", name.replace('_', " "))?;
-    let mut imports = vec!["AdafactorArguments", "HostOptimizer", "Parameter", "ParameterList"];
-    if any_gradient || !case.steps.is_empty() {
-        imports.push("Gradient");
-    }
-    if case.variables.iter().any(|one| one.constraint.is_some()) {
-        imports.push("Constraint");
-    }
-    if case.steps.iter().any(|step| step.learning_rate.is_some()) {
-        imports.push("LearningRate");
-    }
-    imports.sort_unstable();
-    writeln!(out, "use goldstep_core::{{{}}};", imports.join(", "))?;
+    let family = case.family.as_deref().unwrap_or("case");
+    let name = match case.id.strip_prefix(family) {
+        Some(_) => identifier(&case.id),
+        None => identifier(&format!("{family}_{}", case.id)),
+    };
+    writeln!(out, "//! What tf.keras gave in {family}/{}.", case.id)?;
+    writeln!(out, "//!\n//! A file for `tests/` of a crate that needs {}.\n", needs(case, target))?;
+    writeln!(out, "use goldstep_core::{{{}}};", imports(case).join(", "))?;
     writeln!(out, "use {}::{};\n", target.module, target.optimizer)?;
-    writeln!(out, "#[test]\nfn {name}() {{")?;
-    write_arguments(out, &case.arguments)?;
-    if case.expectation.error.as_ref().is_some_and(|error| error.step.is_none()) {
-        return writeln!(out, "    assert!(arguments.is_err());\n}}");
+    match &case.expectation.error {
+        None => writeln!(out, "#[test]\nfn {name}() -> Result<(), Error> {{")?,
+        Some(error) => {
+            writeln!(out, "#[test]\nfn {name}() {{")?;
+            writeln!(out, "    let refusal = run().err().map(|error| error.keras_type());")?;
+            writeln!(out, "    assert_eq!(refusal, Some({:?}));\n}}\n", error.kind)?;
+            writeln!(out, "fn run() -> Result<(), Error> {{")?;
+        }
     }
-    writeln!(out, "    let arguments = arguments.unwrap();")?;
+    write_arguments(out, &case.arguments)?;
     write_parameters(out, case)?;
-    writeln!(
-        out,
-        "    let mut optimizer = {}::<{element}>::build(&arguments, &parameters).unwrap();",
-        target.optimizer
-    )?;
+    let mutable = if case.steps.is_empty() { "" } else { "mut " };
+    let (optimizer, element) = (&target.optimizer, element(case.dtype));
+    writeln!(out, "    let {mutable}optimizer =")?;
+    writeln!(out, "        {optimizer}::<{element}>::build(&arguments, &parameters)?;")?;
     for (index, variable) in case.variables.iter().enumerate() {
         let values = array(case.dtype, &variable.initial);
         writeln!(out, "    // {}", variable.name)?;
-        writeln!(out, "    let mut x{index} = {values};")?;
+        writeln!(out, "    let {mutable}x{index} = {values};")?;
     }
     write_steps(out, case)?;
-    writeln!(out, "}}\n\n{}", close(case.dtype))
+    writeln!(out, "    Ok(())\n}}")?;
+    if compares(case, |_| true) {
+        out.push_str(CLOSE);
+    }
+    if compares(case, |expected| expected.r.iter().any(Option::is_some)) {
+        out.push_str(&factors(case.dtype));
+    }
+    if compares(case, |expected| expected.ema.iter().any(Option::is_some)) {
+        out.push_str(&average(case.dtype));
+    }
+    Ok(())
+}
+
+/// Whether a step is compared for which that holds.
+fn compares(case: &Case, what: impl Fn(&Expected) -> bool) -> bool {
+    case.expectation.steps.iter().flatten().any(what)
+}
+
+/// The crates that the text uses.
+fn needs(case: &Case, target: &Target) -> String {
+    let mut crates = vec!["goldstep-core".to_owned(), target.module.replace('_', "-")];
+    if matches!(case.dtype, DType::Bfloat16 | DType::Float16) {
+        crates.push("half".to_owned());
+    }
+    let rates = case.steps.iter().filter_map(|step| step.learning_rate.as_ref());
+    if as_config(&case.arguments) || rates.into_iter().any(|rate| !rate.is_number()) {
+        crates.push("serde_json".to_owned());
+    }
+    crates.join(", ")
+}
+
+fn imports(case: &Case) -> Vec<&'static str> {
+    let mut imports =
+        vec!["AdafactorArguments", "Error", "HostOptimizer", "Parameter", "ParameterList"];
+    let mut add = |name, used: bool| imports.extend(used.then_some(name));
+    let gradients = || case.steps.iter().flat_map(|step| &step.gradients);
+    add("Gradient", gradients().any(Option::is_some));
+    add("Constraint", case.variables.iter().any(|one| one.constraint.is_some()));
+    add("LearningRate", case.steps.iter().any(|step| step.learning_rate.is_some()));
+    let factored = compares(case, |expected| expected.r.iter().any(Option::is_some));
+    let averaged = compares(case, |expected| expected.ema.iter().any(Option::is_some));
+    imports.extend(factored.then_some("SecondMoment"));
+    imports.extend((factored || averaged).then_some("VariableState"));
+    imports.sort_unstable();
+    imports
+}
+
+/// Whether the builder cannot say the arguments: schedules, and what it has no type for.
+fn as_config(arguments: &Map<String, Value>) -> bool {
+    let fits = |(name, value): (&String, &Value)| match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::Number(number) => name != "ema_overwrite_frequency" || number.is_u64(),
+        _ => false,
+    };
+    !arguments.iter().filter(|(name, value)| !is_default(name, value)).all(fits)
 }
 
 fn write_arguments(out: &mut String, arguments: &Map<String, Value>) -> fmt::Result {
-    let set: Vec<(&String, &Value)> =
-        arguments.iter().filter(|(name, value)| !is_default(name, value)).collect();
-    if set.iter().any(|(_, value)| value.is_object() || value.is_string()) {
+    let set = arguments.iter().filter(|(name, value)| !is_default(name, value));
+    if as_config(arguments) {
         let object: Map<String, Value> =
-            set.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            set.map(|(name, value)| (name.clone(), value.clone())).collect();
         writeln!(out, "    let config = serde_json::json!({});", Value::Object(object))?;
+        writeln!(out, "    let config = config.as_object().expect(\"an object\");")?;
         return writeln!(
             out,
-            "    let arguments = AdafactorArguments::from_keras_config(config.as_object().unwrap());"
+            "    let arguments = AdafactorArguments::from_keras_config(config)?;"
         );
     }
     writeln!(out, "    let arguments = AdafactorArguments::builder()")?;
@@ -93,7 +141,7 @@ fn write_arguments(out: &mut String, arguments: &Map<String, Value>) -> fmt::Res
         };
         writeln!(out, "        .{name}({value})")?;
     }
-    writeln!(out, "        .build();")
+    writeln!(out, "        .build()?;")
 }
 
 fn write_parameters(out: &mut String, case: &Case) -> fmt::Result {
@@ -101,7 +149,7 @@ fn write_parameters(out: &mut String, case: &Case) -> fmt::Result {
     let mutable = if excluded { "mut " } else { "" };
     writeln!(out, "    let {mutable}parameters = ParameterList::new(vec![")?;
     for variable in &case.variables {
-        write!(out, "        Parameter::new({:?}, &{:?}).unwrap()", variable.name, variable.shape)?;
+        write!(out, "        Parameter::new({:?}, &{:?})?", variable.name, variable.shape)?;
         match variable.constraint {
             Some(Constraint::NonNegative) => {
                 write!(out, ".with_constraint(Constraint::NonNegative)")?;
@@ -117,10 +165,10 @@ fn write_parameters(out: &mut String, case: &Case) -> fmt::Result {
         }
         writeln!(out, ",")?;
     }
-    writeln!(out, "    ])\n    .unwrap();")?;
+    writeln!(out, "    ])?;")?;
     if excluded {
         let patterns = &case.exclude_from_weight_decay;
-        writeln!(out, "    parameters.exclude_from_weight_decay(&{patterns:?}).unwrap();")?;
+        writeln!(out, "    parameters.exclude_from_weight_decay(&{patterns:?})?;")?;
     }
     Ok(())
 }
@@ -135,7 +183,9 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         if let Some(rate) = &step.learning_rate {
             write_rate(out, rate)?;
         }
-        writeln!(out, "    let report = optimizer.step(\n        &mut [{names}],\n        &[")?;
+        let expected = case.expectation.steps[index].as_ref();
+        let report = if expected.is_some() { "let report = " } else { "" };
+        writeln!(out, "    {report}optimizer.step(\n        &mut [{names}],\n        &[")?;
         for gradient in &step.gradients {
             match gradient {
                 None => writeln!(out, "            None,")?,
@@ -152,38 +202,53 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
                 }
             }
         }
-        writeln!(out, "        ],\n    );")?;
-        if case.expectation.error.as_ref().is_some_and(|error| error.step == Some(index)) {
-            return writeln!(out, "    assert!(report.is_err());");
-        }
-        let Some(expected) = &case.expectation.steps[index] else {
-            writeln!(out, "    report.unwrap();")?;
-            continue;
-        };
-        writeln!(out, "    assert_eq!(report.unwrap().iterations, {});", expected.iterations)?;
+        writeln!(out, "        ],\n    )?;")?;
+        let Some(expected) = expected else { continue };
+        writeln!(out, "    assert_eq!(report.iterations, {});", expected.iterations)?;
         let circumstances = Circumstances {
             mode: Mode::Free,
             role: Role::Other,
             step: index as u64 + 1,
             schedule: false,
         };
+        // A number is exact; the allowance of a schedule holds for both.
+        let allowed =
+            allowance(Quantity::LearningRate, Circumstances { schedule: true, ..circumstances });
+        let relative = allowed.figure() * DType::Float32.epsilon();
+        let rate = float(expected.learning_rate);
+        writeln!(out, "    let rate = [f64::from(report.learning_rate)];")?;
+        writeln!(out, "    assert_close(\"learning rate\", &rate, &[{rate}], {relative:e}, 0.0);")?;
+        if expected.r.iter().chain(&expected.ema).any(Option::is_some) {
+            writeln!(out, "    let state = optimizer.state();")?;
+        }
         for (at, values) in expected.variables.iter().enumerate() {
-            let ema = expected.ema[at].as_ref().map_or(0.0, |ema| largest(ema));
-            scales[at] = scales[at].max(largest(values)).max(ema);
-            let allowed = allowance(Quantity::Variable, circumstances);
-            compare(out, case.dtype, &format!("x{at}"), values, allowed, scales[at])?;
+            let ema = expected.ema[at].as_ref();
+            let average = ema.map_or(0.0, |ema| largest(ema));
+            scales[at] = scales[at].max(largest(values)).max(average);
+            let mut one = |quantity: Quantity, actual: &str, expected: &Tensor| {
+                let name = format!("{} of {}", quantity.name(), case.variables[at].name);
+                let allowed = allowance(quantity, circumstances);
+                compare(out, case.dtype, (&name, actual), expected, allowed, scales[at])
+            };
+            if let (Some(r), Some(c)) = (&expected.r[at], &expected.c[at]) {
+                one(Quantity::R, &format!("factors(&state.variables[{at}]).0"), r)?;
+                one(Quantity::C, &format!("factors(&state.variables[{at}]).1"), c)?;
+            }
             if let Some(v) = &expected.v[at] {
-                let allowed = allowance(Quantity::V, circumstances);
-                let actual = format!("optimizer.second_moment({at})");
-                compare(out, case.dtype, &actual, v, allowed, 0.0)?;
+                one(Quantity::V, &format!("optimizer.second_moment({at})"), v)?;
+            }
+            one(Quantity::Variable, &format!("x{at}"), values)?;
+            if let Some(ema) = ema {
+                one(Quantity::Ema, &format!("average(&state.variables[{at}])"), ema)?;
             }
         }
     }
     if let Some(finalized) = &case.expectation.finalized {
-        writeln!(out, "\n    optimizer.finalize_variable_values(&mut [{names}]).unwrap();")?;
+        writeln!(out, "\n    optimizer.finalize_variable_values(&mut [{names}])?;")?;
         for (at, values) in finalized.iter().enumerate() {
             let allowed = Allowance::Scaled(4.0);
-            compare(out, case.dtype, &format!("x{at}"), values, allowed, scales[at])?;
+            let name = format!("finalized {}", case.variables[at].name);
+            compare(out, case.dtype, (&name, &format!("x{at}")), values, allowed, scales[at])?;
         }
     }
     Ok(())
@@ -191,15 +256,13 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
 
 fn write_rate(out: &mut String, rate: &Value) -> fmt::Result {
     match rate.as_f64() {
-        Some(rate) => writeln!(
-            out,
-            "    optimizer.set_learning_rate(LearningRate::from({})).unwrap();",
-            float(rate)
-        ),
+        Some(rate) => {
+            writeln!(out, "    optimizer.set_learning_rate(LearningRate::from({}))?;", float(rate))
+        }
         None => {
             writeln!(out, "    let rate = serde_json::json!({rate});")?;
-            writeln!(out, "    let rate = LearningRate::from_keras_config(&rate).unwrap();")?;
-            writeln!(out, "    optimizer.set_learning_rate(rate).unwrap();")
+            writeln!(out, "    let rate = LearningRate::from_keras_config(&rate)?;")?;
+            writeln!(out, "    optimizer.set_learning_rate(rate)?;")
         }
     }
 }
@@ -208,7 +271,7 @@ fn write_rate(out: &mut String, rate: &Value) -> fmt::Result {
 fn compare(
     out: &mut String,
     dtype: DType,
-    actual: &str,
+    (name, actual): (&str, &str),
     expected: &Tensor,
     allowed: Allowance,
     scale: f64,
@@ -218,20 +281,49 @@ fn compare(
         other => (other.figure() * dtype.epsilon(), dtype.min_positive()),
     };
     let expected = array(dtype, expected);
-    writeln!(out, "    assert_close(&{actual}, &{expected}, {relative:e}, {absolute:e});")
+    writeln!(out, "    assert_close({name:?}, &{actual}, &{expected}, {relative:e}, {absolute:e});")
 }
 
-fn close(dtype: DType) -> String {
+const CLOSE: &str = r#"
+fn assert_close<T: Copy + Into<f64>>(
+    what: &str,
+    actual: &[T],
+    expected: &[T],
+    relative: f64,
+    absolute: f64,
+) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        let (actual, expected): (f64, f64) = ((*actual).into(), (*expected).into());
+        let same = actual.to_bits() == expected.to_bits() || actual.is_nan() && expected.is_nan();
+        let near = (actual - expected).abs() <= relative * expected.abs() + absolute;
+        assert!(same || near, "{what}[{index}]: expected {expected:e}, got {actual:e}");
+    }
+}
+"#;
+
+fn factors(dtype: DType) -> String {
     let element = element(dtype);
     format!(
-        "fn assert_close(actual: &[{element}], expected: &[{element}], relative: f64, absolute: f64) {{
-    assert_eq!(actual.len(), expected.len());
-    for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {{
-        let (actual, expected) = (f64::from(*actual), f64::from(*expected));
-        let same = actual == expected || (actual.is_nan() && expected.is_nan());
-        let near = (actual - expected).abs() <= relative * expected.abs() + absolute;
-        assert!(same || near, \"element {{index}}: expected {{expected:e}}, got {{actual:e}}\");
+        "
+fn factors(state: &VariableState) -> (Vec<{element}>, Vec<{element}>) {{
+    match &state.second_moment {{
+        SecondMoment::Factored {{ row_factor, column_factor }} => {{
+            (row_factor.to_vec(), column_factor.to_vec())
+        }}
+        SecondMoment::Full(values) => (values.to_vec(), Vec::new()),
     }}
+}}
+"
+    )
+}
+
+fn average(dtype: DType) -> String {
+    let element = element(dtype);
+    format!(
+        "
+fn average(state: &VariableState) -> Vec<{element}> {{
+    state.average.as_ref().map(|average| average.to_vec()).unwrap_or_default()
 }}
 "
     )
