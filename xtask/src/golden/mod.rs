@@ -57,6 +57,10 @@ impl Golden {
         if self.lint {
             return lint_command(&directory);
         }
+        // A Python that does not fit is refused whoever else records.
+        if self.generator.is_none() && !self.skip_without_python {
+            record::fitting(self.python.as_deref())?;
+        }
         // Held until the end: two recordings would take each other's places.
         let _lock = replace::Lock::take(&scratch()?)?;
         replace::clean(&directory)?;
