@@ -16,6 +16,7 @@ mod scalars;
 mod scratch;
 mod state;
 mod sums;
+mod variables;
 mod whole;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use goldstep_core::{
     AdafactorArguments, AdafactorState, Constraint, Error, LearningRate, Parameter, ParameterList,
-    StepReport,
+    StepReport, Values,
 };
 use tch::nn::{self, OptimizerConfig, VarStore, Variables};
 use tch::{Kind, TchError, Tensor};
@@ -263,6 +263,18 @@ impl Optimizer {
         self.add_missing_variables()?;
         match &mut self.adafactor {
             Some(adafactor) => adafactor.load_state(state),
+            None => Err(Error::EmptyList),
+        }
+    }
+
+    /// Replaces the values of the variables, in the order in which the store got them.
+    ///
+    /// # Errors
+    /// As [`Adafactor::load_variables`].
+    pub fn load_variables(&mut self, variables: &[Values]) -> Result<(), Error> {
+        self.add_missing_variables()?;
+        match &mut self.adafactor {
+            Some(adafactor) => adafactor.load_variables(variables),
             None => Err(Error::EmptyList),
         }
     }

@@ -76,13 +76,6 @@ pub mod reference {
     pub use goldstep_reference::Adafactor;
 }
 
-/// The libtorch backend: in place on tensors of `tch`, wherever they live. `Optimizer` has the methods
-/// of `tch::nn::Optimizer` over a `VarStore`.
 #[cfg(feature = "torch")]
 #[cfg_attr(docsrs, doc(cfg(feature = "torch")))]
-pub mod torch {
-    #[doc(inline)]
-    pub use goldstep_torch::*;
-    /// The version of tch, and with it of libtorch, that the optimizer works on.
-    pub use tch;
-}
+pub mod torch;
