@@ -30,32 +30,44 @@ impl FreeRuns {
     /// Draws among the chosen runs, which `chosen` lists by family.
     pub(crate) fn draw(self, golden: &Golden, chosen: &[(usize, Vec<usize>)]) -> ForcedOnly {
         let Self::Sample { others, seed } = self else { return ForcedOnly::default() };
-        let mut rest = Vec::new();
-        let mut state = seed;
-        for (index, positions) in chosen {
-            let Traces::Grid(grid) = &golden.families()[*index].traces else { continue };
-            let mut positions: Vec<usize> = positions
+        let grids = chosen.iter().filter_map(|(index, positions)| {
+            let Traces::Grid(grid) = &golden.families()[*index].traces else { return None };
+            let accepted = positions
                 .iter()
-                .copied()
-                .filter(|position| grid.expectation(*position).error.is_none())
-                .collect();
-            shuffle(&mut positions, &mut state);
-            let mut seen = HashSet::new();
-            let repeated = |position: &usize| !seen.insert(grid.trajectory(*position));
-            rest.extend(positions.into_iter().filter(repeated).map(|position| (*index, position)));
-        }
-        shuffle(&mut rest, &mut state);
-        let mut forced: Vec<(usize, HashSet<usize>)> = Vec::new();
-        for (family, position) in rest.into_iter().skip(others) {
-            match forced.iter_mut().find(|(own, _)| *own == family) {
-                Some((_, positions)) => {
-                    positions.insert(position);
-                }
-                None => forced.push((family, HashSet::from([position]))),
-            }
-        }
-        ForcedOnly(forced)
+                .filter(|position| grid.expectation(**position).error.is_none())
+                .map(|position| (*position, grid.trajectory(*position)));
+            Some((*index, accepted.collect()))
+        });
+        sample(grids, others, seed)
     }
+}
+
+/// All but one of each trajectory and `others` more; a grid is its family and, for each combination,
+/// position and trajectory.
+fn sample(
+    grids: impl Iterator<Item = (usize, Vec<(usize, usize)>)>,
+    others: usize,
+    seed: u64,
+) -> ForcedOnly {
+    let mut rest = Vec::new();
+    let mut state = seed;
+    for (family, mut combinations) in grids {
+        shuffle(&mut combinations, &mut state);
+        let mut seen = HashSet::new();
+        let repeated = combinations.into_iter().filter(|(_, trajectory)| !seen.insert(*trajectory));
+        rest.extend(repeated.map(|(position, _)| (family, position)));
+    }
+    shuffle(&mut rest, &mut state);
+    let mut forced: Vec<(usize, HashSet<usize>)> = Vec::new();
+    for (family, position) in rest.into_iter().skip(others) {
+        match forced.iter_mut().find(|(own, _)| *own == family) {
+            Some((_, positions)) => {
+                positions.insert(position);
+            }
+            None => forced.push((family, HashSet::from([position]))),
+        }
+    }
+    ForcedOnly(forced)
 }
 
 impl ForcedOnly {
@@ -89,33 +101,29 @@ fn next(state: &mut u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+
+    const FAMILY: usize = 3;
+    const TRAJECTORIES: usize = 20;
 
     #[test]
     fn a_sample_holds_each_trajectory_and_the_others() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/v1");
-        let golden = Golden::load(&directory).unwrap();
-        let index = golden.families().iter().position(|family| family.id == "grid-bf16").unwrap();
-        let Traces::Grid(grid) = &golden.families()[index].traces else { unreachable!() };
-        let all: Vec<usize> = (0..grid.len()).collect();
-        let chosen = [(index, all.clone())];
-        let draw = |others, seed| FreeRuns::Sample { others, seed }.draw(&golden, &chosen);
-        let none = draw(0, 1);
-        let free = |drawn: &ForcedOnly| -> Vec<usize> {
-            let accepted = |position: &&usize| grid.expectation(**position).error.is_none();
-            let free = all.iter().filter(accepted).copied();
-            free.filter(|position| !drawn.contains(index, *position)).collect()
+        let all: Vec<(usize, usize)> =
+            (0..7 * TRAJECTORIES).map(|position| (position, position * 3 % TRAJECTORIES)).collect();
+        let draw = |others, seed| sample([(FAMILY, all.clone())].into_iter(), others, seed);
+        let free = |drawn: &ForcedOnly| -> Vec<(usize, usize)> {
+            let free = all.iter().filter(|(position, _)| !drawn.contains(FAMILY, *position));
+            free.copied().collect()
         };
-        assert_eq!(free(&none).len(), grid.trajectories());
+        let none = draw(0, 1);
         let seen: HashSet<usize> =
-            free(&none).into_iter().map(|position| grid.trajectory(position)).collect();
-        assert_eq!(seen.len(), grid.trajectories());
-        assert_eq!(free(&draw(2, 1)).len(), grid.trajectories() + 2);
+            free(&none).into_iter().map(|(_, trajectory)| trajectory).collect();
+        assert_eq!((free(&none).len(), seen.len()), (TRAJECTORIES, TRAJECTORIES));
+        assert_eq!(none.count(FAMILY), 6 * TRAJECTORIES);
+        assert_eq!(none.count(FAMILY + 1), 0);
+        assert_eq!(free(&draw(2, 1)).len(), TRAJECTORIES + 2);
         assert_eq!(free(&draw(2, 1)), free(&draw(2, 1)));
         assert_ne!(free(&draw(0, 1)), free(&draw(0, 2)));
-        assert_eq!(none.count(index), grid.len() - 11 - grid.trajectories());
-        assert_eq!(FreeRuns::All.draw(&golden, &chosen).count(index), 0);
+        assert_eq!(draw(all.len(), 1).count(FAMILY), 0);
     }
 }

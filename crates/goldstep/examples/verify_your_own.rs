@@ -1,8 +1,6 @@
 //! Holds an optimizer of your own against the traces of tf.keras.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::path::Path;
-
 use goldstep::{AdafactorArguments, Element, Error, HostOptimizer, ParameterList};
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::golden::Golden;
@@ -29,7 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let description = Description { name, version, language, source, capabilities };
         Ok(Box::new(InProcess::new(Mine, description)))
     });
-    let golden = Golden::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/v1"))?;
+    // The traces lie in the repository of Goldstep.
+    let directory = std::env::args().nth(1).unwrap_or_else(|| "golden/v1".to_owned());
+    let golden = Golden::load(directory.as_ref())?;
     let family = [golden.families()[0].id.clone()];
     let selection = Selection::new(&golden, &family, &[], Focus::default())?;
     let report = run(&golden, &selection, &subject, 2, &|_| {})?;

@@ -15,7 +15,8 @@ fn example(name: &str) -> PathBuf {
 fn run(name: &str) {
     let path = example(name);
     assert!(path.exists(), "run `cargo test -p goldstep`, which builds the examples as well");
-    let output = Command::new(path).output().unwrap();
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let output = Command::new(path).current_dir(repository).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !output.stdout.is_empty(), "{name}: {errors}");
 }
