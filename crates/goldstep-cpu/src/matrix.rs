@@ -23,7 +23,7 @@ use crate::kernels::{Extent, Line, Unclipped};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut};
 use crate::real::{CpuElement, Real};
-use crate::scalars::{Clipping, StepScalars};
+use crate::scalars::{Clipping, StepScalars, UpdateScale};
 use crate::scratch::Slot;
 use crate::tile::Tile;
 
@@ -32,28 +32,30 @@ use crate::tile::Tile;
 pub(crate) struct Summary<R> {
     /// `mean(r)`.
     pub(crate) mean: R,
-    /// Smallest and largest second moment; only where `regular`.
-    least: f64,
-    largest: f64,
-    /// Whether the algebra agrees with the literal formula.
-    regular: bool,
+    /// Between which `α / max(1, rms(u) / d)` the algebra agrees with the literal formula.
+    least_scale: f64,
+    largest_scale: f64,
 }
 
 impl<R: Real> Summary<R> {
     /// The summary of a matrix that has none yet: literal.
-    pub(crate) const UNKNOWN: Self =
-        Self { mean: R::ZERO, least: 0.0, largest: 0.0, regular: false };
+    pub(crate) const UNKNOWN: Self = Self::literal(R::ZERO);
 
     /// The summary of a matrix of which only `mean(r)` is known.
     pub(crate) const fn literal(mean: R) -> Self {
-        Self { mean, ..Self::UNKNOWN }
+        Self { mean, least_scale: f64::INFINITY, largest_scale: 0.0 }
     }
 
     /// Room for intermediate results at both ends of the normal range.
     const MARGIN: f64 = 16.0;
 
+    /// The ends of the range that intermediate results keep to.
+    fn range() -> (f64, f64) {
+        (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN)
+    }
+
     fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
-        let (low, high) = (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN);
+        let (low, high) = Self::range();
         let divisor = mean.to_f64();
         let (least_share, largest_share) = (row.least / divisor, row.largest / divisor);
         let (least, largest) = (least_share * column.least, largest_share * column.largest);
@@ -73,32 +75,54 @@ impl<R: Real> Summary<R> {
         let lost = R::MIN_POSITIVE.to_f64() / least;
         let threshold = clip_threshold.to_f64();
         let digits_suffice = lost < 1e-7 * threshold * threshold;
-        Self { mean, least, largest, regular: in_range && digits_suffice }
+        if in_range && digits_suffice {
+            let (shares, second_moment) = ((least_share, largest_share), (least, largest));
+            Self { mean, ..Self::regular((divisor, divisor), shares, second_moment) }
+        } else {
+            Self::literal(mean)
+        }
+    }
+
+    /// The scales with which `scale²·mean(r)`, `s_i²` and `s_i·t_j` stay in the normal range, for
+    /// the smallest and the largest of each.
+    fn regular(mean: (f64, f64), share: (f64, f64), second_moment: (f64, f64)) -> Self {
+        let (low, high) = Self::range();
+        let (least_square, largest_square) = (mean.0.min(1.0 / share.1), mean.1.max(1.0 / share.0));
+        Self {
+            mean: R::ZERO,
+            least_scale: (low * second_moment.1.sqrt()).max((low / least_square).sqrt()),
+            largest_scale: (high * second_moment.0.sqrt()).min((high / largest_square).sqrt()),
+        }
     }
 
     /// What has to hold for all of sixteen small matrices, so that [`of_group`](Self::of_group)
     /// describes each of them. The same conditions as for one.
     pub(crate) fn limits(clip_threshold: R) -> Limits {
-        let low = R::MIN_POSITIVE.to_f64() * Self::MARGIN;
-        let high = (R::MAX.to_f64() / Self::MARGIN).min(1.0 / low);
+        let (low, high) = Self::range();
         let threshold = clip_threshold.to_f64();
         let least = R::MIN_POSITIVE.to_f64() / (1e-7 * threshold * threshold);
-        Limits { low, high, least }
+        Limits { low, high: high.min(1.0 / low), least }
     }
 
     /// The summary of each of sixteen small matrices within the limits.
-    pub(crate) const fn of_group(sums: SmallSums) -> Self {
-        let SmallSums { least, largest, .. } = sums;
-        Self { mean: R::ZERO, least, largest, regular: true }
+    pub(crate) fn of_group(sums: SmallSums) -> Self {
+        // `scale²` alone is one of the intermediate results there.
+        let (least, largest) = sums.row_factor;
+        Self::regular((least.min(1.0), largest.max(1.0)), sums.share, sums.second_moment)
     }
 
-    /// Whether `s_i·t_j` with this scale stays in the normal range, or is exactly zero.
-    pub(crate) fn is_regular(&self, scale: R) -> bool {
-        let (low, high) = (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN);
-        let scale = scale.to_f64();
-        let smallest = scale / self.largest.sqrt();
-        let largest = scale / self.least.sqrt();
-        self.regular && scale < high && (scale <= 0.0 || smallest > low) && largest < high
+    /// Whether the algebra agrees with the literal formula for some scale.
+    const fn is_ever_regular(&self) -> bool {
+        self.least_scale < self.largest_scale
+    }
+
+    /// The scale if the algebra agrees with the literal formula: if all intermediate results stay
+    /// in the normal range, or are exactly zero.
+    pub(crate) fn regular_scale(&self, scale: UpdateScale<R>) -> Option<f64> {
+        let is_regular = |scale: f64| {
+            (scale > self.least_scale || scale.to_bits() == 0) && scale < self.largest_scale
+        };
+        scale.quotient.filter(|&scale| self.is_ever_regular() && is_regular(scale))
     }
 }
 
@@ -117,10 +141,10 @@ pub(crate) fn statistics<T: CpuElement>(
         Axis::Columns => task.by_columns(row_factor, column_factor),
     };
     let squares = summary.mean.to_f64() * quotients;
-    if summary.regular && squares.is_finite() {
+    if summary.is_ever_regular() && squares.is_finite() {
         (summary, squares)
     } else {
-        let summary = Summary { regular: false, ..summary };
+        let summary = Summary::literal(summary.mean);
         let region = Region { gradient, row_factor, column_factor };
         (summary, literal_squares(context, cut, clipping, scalars.underflow, summary.mean, region))
     }
@@ -333,11 +357,13 @@ impl<T: CpuElement> Split for Region<'_, T> {
 /// How the two factors enter a pass over a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Forms<R> {
-    /// As shares of the update: `s_i = scale·√mean / √r_i`, `t_j = 1 / √c_j`.
+    /// As shares of the update: `s_i = √(scale²·mean / r_i)`, `t_j = √(1 / c_j)`. The root halves
+    /// the rounding of the quotient.
     Update {
         /// `mean(r)`.
         mean: R,
-        scale: R,
+        /// `α / max(1, rms(u) / d)`.
+        scale: f64,
     },
     /// As they are.
     Literal,
@@ -347,7 +373,9 @@ impl<R: Real> Forms<R> {
     /// Writes the form of row factors.
     fn rows(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
         let form = match *self {
-            Self::Update { mean, scale } => Form::InverseRoot { scale: scale * mean.root() },
+            Self::Update { mean, scale } => {
+                Form::InverseRoot { square: R::round_from(scale * scale * mean.to_f64()) }
+            }
             Self::Literal => Form::Same,
         };
         context.isa.run(Scales { factor, form, target });
@@ -356,7 +384,7 @@ impl<R: Real> Forms<R> {
     /// Writes the form of column factors.
     fn columns(&self, context: &Context<'_, R>, factor: &[R], target: &mut [Line<R>]) {
         let form = match *self {
-            Self::Update { .. } => Form::InverseRoot { scale: R::ONE },
+            Self::Update { .. } => Form::InverseRoot { square: R::ONE },
             Self::Literal => Form::Same,
         };
         context.isa.run(Scales { factor, form, target });

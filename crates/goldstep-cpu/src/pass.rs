@@ -13,7 +13,7 @@ use crate::lanes::LANES;
 use crate::matrix::{Forms, Summary, mean_of, sum_over_blocks};
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
-use crate::scalars::{Clipping, Ema};
+use crate::scalars::{Clipping, Ema, UpdateScale};
 use crate::tile::{Tile, TileMut};
 use crate::variable::add;
 
@@ -22,10 +22,7 @@ pub(crate) struct Pass<'a, R> {
     pub(crate) context: &'a Context<'a, R>,
     pub(crate) clipping: Clipping<R>,
     pub(crate) decay: Option<Decayed<R>>,
-    /// α.
-    pub(crate) step_size: R,
-    /// `max(1, rms(u) / d)`.
-    pub(crate) divisor: R,
+    pub(crate) scale: UpdateScale<R>,
     pub(crate) underflow: SecondMomentUnderflow,
     pub(crate) ema: Option<Ema<R>>,
     pub(crate) constraint: Option<Constraint>,
@@ -135,8 +132,8 @@ impl<R: Real> Pass<'_, R> {
                     decay,
                     second_moment: block.column_factor,
                     underflow: self.underflow,
-                    divisor: self.divisor,
-                    step_size: self.step_size,
+                    divisor: self.scale.divisor,
+                    step_size: self.scale.step_size,
                 });
                 self.after(block);
             });
@@ -173,13 +170,13 @@ impl<R: Real> Pass<'_, R> {
                 let index = share.first + b;
                 let summary = &summaries[index / plan.matrices_per_summary()];
                 if let Some(scratch) = &mut scratch
-                    && summary.is_regular(self.step_size / self.divisor)
+                    && let Some(scale) = summary.regular_scale(self.scale)
                 {
                     let factors = (
                         &row_factor[index * rows..(index + LANES) * rows],
                         &column_factor[index * columns..(index + LANES) * columns],
                     );
-                    self.small_update(&mut share, b, (rows, columns), factors, scratch);
+                    self.small_update(&mut share, b, (rows, columns), factors, (scale, scratch));
                     b += LANES;
                     continue;
                 }
@@ -214,7 +211,7 @@ impl<R: Real> Pass<'_, R> {
         b: usize,
         (rows, columns): (usize, usize),
         (row_factor, column_factor): (&[R], &[R]),
-        scratch: &mut [Line<R>],
+        (scale, scratch): (f64, &mut [Line<R>]),
     ) {
         let size = rows * columns;
         let range = b * size..(b + LANES) * size;
@@ -224,7 +221,7 @@ impl<R: Real> Pass<'_, R> {
             shape: (rows, columns),
             row_factor,
             column_factor,
-            scale: self.step_size / self.divisor,
+            square: R::round_from(scale * scale),
             scratch: &mut *scratch,
         });
         with_clip_and_decay!(self, |clip, decay| SmallUpdate {
@@ -250,10 +247,11 @@ impl<R: Real> Pass<'_, R> {
         part: Part<'_, T>,
         summary: &Summary<R>,
     ) -> f64 {
-        let scale = self.step_size / self.divisor;
-        let (regular, mean) = (summary.is_regular(scale), summary.mean);
-        let forms =
-            if regular { Forms::Update { mean: summary.mean, scale } } else { Forms::Literal };
+        let (scale, mean) = (summary.regular_scale(self.scale), summary.mean);
+        let forms = match scale {
+            Some(scale) => Forms::Update { mean, scale },
+            None => Forms::Literal,
+        };
         sum_over_blocks(
             self.context,
             cut,
@@ -262,7 +260,7 @@ impl<R: Real> Pass<'_, R> {
             part,
             &|part| (part.row_factor, part.column_factor),
             &|mut block, rows, first_row, columns| {
-                let total = if regular {
+                let total = if scale.is_some() {
                     self.update(&mut block, rows, first_row, columns)
                 } else {
                     let factors =
@@ -305,8 +303,8 @@ impl<R: Real> Pass<'_, R> {
             decay: self.decay,
             factors,
             underflow: self.underflow,
-            divisor: self.divisor,
-            step_size: self.step_size,
+            divisor: self.scale.divisor,
+            step_size: self.scale.step_size,
         })
     }
 

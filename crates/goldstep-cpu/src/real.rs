@@ -28,6 +28,7 @@ pub trait Real:
     /// The largest finite number.
     const MAX: Self;
     fn root(self) -> Self;
+    fn is_normal(self) -> bool;
     fn magnitude(self) -> Self;
 }
 
@@ -41,6 +42,9 @@ macro_rules! real {
             #[inline(always)]
             fn root(self) -> Self {
                 self.sqrt()
+            }
+            fn is_normal(self) -> bool {
+                self.is_normal()
             }
             #[inline(always)]
             fn magnitude(self) -> Self {

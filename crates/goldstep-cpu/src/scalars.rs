@@ -80,12 +80,12 @@ impl<R: Real> StepScalars<R> {
         square_sum: f64,
         parameter: &[T],
         decay: Option<Decayed<R>>,
-    ) -> R {
+    ) -> f64 {
         let rms = |sum| root_mean_square::<R>(sum, parameter.len());
         let two = R::ONE + R::ONE;
         let rms = match decay {
             Some(decay) if square_sum.is_finite() && decay.of_one(R::ONE) > R::ONE / two => {
-                decay.of_one(R::ONE) * rms(square_sum)
+                decay.of_one(R::ONE).to_f64() * rms(square_sum)
             }
             Some(decay) => {
                 let square = |x: &T| {
@@ -96,13 +96,40 @@ impl<R: Real> StepScalars<R> {
             }
             None => rms(square_sum),
         };
-        maximum(self.epsilon_2, rms) * self.relative_step_size
+        maximum(self.epsilon_2.to_f64(), rms) * self.relative_step_size.to_f64()
     }
 
     /// `max(1, rms(u) / d)`.
-    pub(crate) fn divisor(&self, update_squares: f64, elements: usize) -> R {
+    pub(crate) fn divisor(&self, update_squares: f64, elements: usize) -> f64 {
         let rms = root_mean_square::<R>(update_squares, elements);
-        maximum(R::ONE, rms / self.clip_threshold)
+        maximum(1.0, rms / self.clip_threshold.to_f64())
+    }
+}
+
+/// What an update is multiplied with: `α / max(1, rms(u) / d)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpdateScale<R> {
+    /// The quotient, unless it, or a part of it, leaves the normal range.
+    pub(crate) quotient: Option<f64>,
+    /// The quotient rounded once, or α.
+    pub(crate) step_size: R,
+    /// 1, or `max(1, rms(u) / d)`.
+    pub(crate) divisor: R,
+}
+
+impl<R: Real> UpdateScale<R> {
+    /// The scale from α and `max(1, rms(u) / d)`.
+    pub(crate) fn new(step_size: f64, divisor: f64) -> Self {
+        let is_normal = |x: f64| x >= R::MIN_POSITIVE.to_f64() && x <= R::MAX.to_f64();
+        let quotient = step_size / divisor;
+        let is_zero = step_size.to_bits() == 0 && is_normal(divisor);
+        if is_zero || [step_size, divisor, quotient].into_iter().all(is_normal) {
+            let step_size = R::round_from(quotient);
+            Self { quotient: Some(quotient), step_size, divisor: R::ONE }
+        } else {
+            let (step_size, divisor) = (R::round_from(step_size), R::round_from(divisor));
+            Self { quotient: None, step_size, divisor }
+        }
     }
 }
 
@@ -153,15 +180,17 @@ impl<R: Real> Clipping<R> {
     }
 }
 
-/// `√(sum / count)`, the sum rounded first: it overflows where Keras's does.
-fn root_mean_square<R: Real>(sum: f64, count: usize) -> R {
+/// `√(sum / count)` in f64, unless it overflows or is flushed to zero where Keras's is.
+fn root_mean_square<R: Real>(sum: f64, count: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an element count far below 2^53")]
-    let count = R::round_from(count as f64);
-    (R::round_from(sum) / count).flush().root()
+    let count = count as f64;
+    let mean = (R::round_from(sum) / R::round_from(count)).flush();
+    let is_regular = mean > R::ZERO && mean <= R::MAX;
+    if is_regular { (sum / count).sqrt() } else { mean.root().to_f64() }
 }
 
 /// The larger one; NaN if either is NaN, as `tf.maximum`.
-fn maximum<R: Real>(left: R, right: R) -> R {
+fn maximum<R: PartialOrd>(left: R, right: R) -> R {
     // A NaN equals nothing, itself included.
     let left_is_nan = left.partial_cmp(&left).is_none();
     if left_is_nan || left > right { left } else { right }

@@ -13,7 +13,7 @@ use crate::memory::AlignedBuffer;
 use crate::pass::Pass;
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
-use crate::scalars::{Clipping, StepScalars};
+use crate::scalars::{Clipping, StepScalars, UpdateScale};
 use crate::tile::{Tile, TileMut};
 
 /// Elements below which a parameter is not split over threads: a fork and a join cost as much as
@@ -118,8 +118,10 @@ impl<T: CpuElement> Variable<T> {
             context,
             clipping,
             decay,
-            step_size: scalars.step_size(square_sum, parameter, decay),
-            divisor: scalars.divisor(update_squares, elements),
+            scale: UpdateScale::new(
+                scalars.step_size(square_sum, parameter, decay),
+                scalars.divisor(update_squares, elements),
+            ),
             underflow: scalars.underflow,
             ema: scalars.ema,
             constraint: self.constraint,
@@ -184,7 +186,8 @@ impl<T: CpuElement> Variable<T> {
         values * size_of::<T::Real>()
     }
 
-    /// The full second moment, rebuilt: `flush(flush(r / mean(r)) ⊗ c)`.
+    /// The full second moment, rebuilt: `flush(flush(r / mean(r)) ⊗ c)`, rounded once where nothing
+    /// leaves the normal range.
     pub(crate) fn second_moment(&self) -> Vec<T> {
         if !self.started {
             return vec![T::from_real(T::Real::ZERO); self.plan.elements()];
@@ -199,10 +202,17 @@ impl<T: CpuElement> Variable<T> {
                 for (r, c) in matrices {
                     let sum = r.iter().fold(0.0, |sum, r| sum + r.to_f64());
                     #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-                    let mean = T::Real::round_from(sum) / T::Real::round_from(rows as f64);
+                    let count = rows as f64;
+                    let mean = T::Real::round_from(sum) / T::Real::round_from(count);
                     for &r in r {
                         let share = (r / mean).flush();
-                        values.extend(c.iter().map(|&c| T::from_real((share * c).flush())));
+                        let exact_share = r.to_f64() / (sum / count);
+                        values.extend(c.iter().map(|&c| {
+                            let literal = (share * c).flush();
+                            let is_normal = share.is_normal() && literal.is_normal();
+                            let exact = T::Real::round_from(exact_share * c.to_f64());
+                            T::from_real(if is_normal { exact } else { literal })
+                        }));
                     }
                 }
                 values

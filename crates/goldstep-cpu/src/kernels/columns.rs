@@ -54,8 +54,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
         let Self { gradient, clip, moment, column_factor, row_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let share = V::splat(T::Real::ONE / T::Real::round_from(gradient.rows() as f64));
-        let mut factors = Factors { moment, share, range: Range::new() };
+        let count = V::splat(T::Real::round_from(gradient.rows() as f64));
+        let mut factors = Factors { moment, count, range: Range::new() };
         let mut inverse = [Line([T::Real::ZERO; LANES]); LONGEST_PANEL];
         let columns = vectors_per_panel(gradient.rows()) * LANES;
         let mut rest = gradient;
@@ -76,8 +76,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
 /// The column factors as they are updated.
 struct Factors<V: Lanes> {
     moment: Moment<V::Real>,
-    /// `1 / m`.
-    share: V,
+    /// `m`.
+    count: V,
     range: Range<V>,
 }
 
@@ -114,7 +114,7 @@ impl<V: Lanes> Factors<V> {
                 }
             }
             for ((factor, inverse), sum) in strip.iter_mut().zip(inverse).zip(sums) {
-                let new = self.moment.blend(V::load(factor), sum.mul(self.share));
+                let new = self.moment.blend(V::load(factor), sum.div(self.count));
                 new.store(factor);
                 self.range.take_up(new);
                 V::splat(V::Real::ONE).div(new).store(&mut inverse.0);
@@ -127,7 +127,7 @@ impl<V: Lanes> Factors<V> {
             }
             let mut lanes = [V::Real::ONE; LANES];
             lanes[..tail.len()].copy_from_slice(tail);
-            let new = self.moment.blend(V::load(&lanes), sum.mul(self.share));
+            let new = self.moment.blend(V::load(&lanes), sum.div(self.count));
             self.range.take_up_head(new, tail);
             V::splat(V::Real::ONE).div(new).store(&mut inverse[count].0);
         }

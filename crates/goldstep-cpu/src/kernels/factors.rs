@@ -39,7 +39,7 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = R> + Memory<R>>(self) -> (Extent, f64) {
-        let share = V::splat(R::ONE / self.rows);
+        let count = V::splat(self.rows);
         let mut range = Range::<V>::new();
         let mut total = 0.0;
         let lines = self.column_sums.chunks(CHAIN).zip(self.weighted_sums.chunks(CHAIN));
@@ -47,7 +47,7 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
             let mut quotients = V::zero();
             let (vectors, tail) = factors.as_chunks_mut::<LANES>();
             for ((factor, sums), weighted) in vectors.iter_mut().zip(sums).zip(weighted) {
-                let new = self.moment.blend(V::load(factor), V::load(&sums.0).mul(share));
+                let new = self.moment.blend(V::load(factor), V::load(&sums.0).div(count));
                 new.store(factor);
                 range.take_up(new);
                 quotients = quotients.add(V::load(&weighted.0).div(new));
@@ -59,7 +59,7 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
             {
                 let mut lanes = [R::ONE; LANES];
                 lanes[..tail.len()].copy_from_slice(tail);
-                let new = self.moment.blend(V::load(&lanes), V::load(&sums.0).mul(share));
+                let new = self.moment.blend(V::load(&lanes), V::load(&sums.0).div(count));
                 range.take_up_head(new, tail);
                 let quotients = V::load(&weighted.0).div(new).to_array();
                 total += quotients[..tail.len()].iter().fold(0.0, |sum, q| sum + q.to_f64());
@@ -72,8 +72,8 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
 /// What a pass over a matrix needs of a factor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form<R> {
-    /// `scale / √factor`: a share of the update.
-    InverseRoot { scale: R },
+    /// `√(square / factor)`: a share of the update.
+    InverseRoot { square: R },
     /// The factor itself.
     Same,
 }
@@ -82,7 +82,7 @@ impl<R: Real> Form<R> {
     #[inline(always)]
     fn of<V: Lanes<Real = R>>(self, factor: V) -> V {
         match self {
-            Self::InverseRoot { scale } => V::splat(scale).div(factor.sqrt()),
+            Self::InverseRoot { square } => V::splat(square).div(factor).sqrt(),
             Self::Same => factor,
         }
     }

@@ -68,9 +68,12 @@ pub(crate) struct SmallStatistics<'a, R> {
 pub(crate) struct SmallSums {
     /// `Σu²`.
     pub(crate) update_squares: f64,
-    /// Smallest and largest second moment.
-    pub(crate) least: f64,
-    pub(crate) largest: f64,
+    /// Smallest and largest `r`,
+    pub(crate) row_factor: (f64, f64),
+    /// `r / mean(r)`,
+    pub(crate) share: (f64, f64),
+    /// and second moment.
+    pub(crate) second_moment: (f64, f64),
 }
 
 impl<R: Real> Kernel for SmallStatistics<'_, R> {
@@ -93,21 +96,21 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
         to_lanes::<V>(c, columns, 1);
 
         let one = V::splat(R::ONE);
-        let share = |length: usize| V::splat(R::ONE / R::round_from(length as f64));
-        let (of_rows, of_columns) = (share(rows), share(columns));
+        let count = |length: usize| V::splat(R::round_from(length as f64));
+        let (of_rows, of_columns) = (count(rows), count(columns));
         let (mut range, mut mean) = ((V::splat(R::MAX), V::zero()), V::zero());
         for i in 0..rows {
             let mut sum = V::zero();
             for line in &squares[i * columns..(i + 1) * columns] {
                 sum = sum.add(V::load(&line.0));
             }
-            let new = moment.blend(V::load(&r[i].0), sum.mul(of_columns));
+            let new = moment.blend(V::load(&r[i].0), sum.div(of_columns));
             new.store(&mut r[i].0);
             one.div(new).store(&mut inverse[i].0);
             mean = mean.add(new);
             range = (new.lesser(range.0), new.greater(range.1));
         }
-        let mean = mean.mul(of_rows);
+        let mean = mean.div(of_rows);
         let shares = (range.0.div(mean), range.1.div(mean));
         let mut of_c = (V::splat(R::MAX), V::zero());
         let (mut quotients, mut total) = (V::zero(), mean);
@@ -118,7 +121,7 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
                 sum = sum.add(square);
                 weighted = weighted.add(square.mul(V::load(&inverse[i].0)));
             }
-            let new = moment.blend(V::load(&c[j].0), sum.mul(of_rows));
+            let new = moment.blend(V::load(&c[j].0), sum.div(of_rows));
             new.store(&mut c[j].0);
             quotients = quotients.add(weighted.div(new));
             total = total.add(new);
@@ -130,15 +133,21 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
         let squares = quotients.mul(mean).total();
         let least = |v: V| v.to_array().into_iter().fold(f64::INFINITY, |x, y| x.min(y.to_f64()));
         let largest = |v: V| v.to_array().into_iter().fold(0.0_f64, |x, y| x.max(y.to_f64()));
+        let extent = |(low, high): (V, V)| (least(low), largest(high));
         let sums = SmallSums {
             update_squares: squares,
-            least: least(second.0),
-            largest: largest(second.1),
+            row_factor: extent(range),
+            share: extent(shares),
+            second_moment: extent(second),
         };
         // A NaN, which comparisons of extremes may miss, shows in the sums.
         let finite = squares.is_finite() && total.total().is_finite();
         let Limits { low, high, least: needed } = self.limits;
-        if !(finite && least(lowest) > low && largest(highest) < high && sums.least > needed) {
+        if !(finite
+            && least(lowest) > low
+            && largest(highest) < high
+            && sums.second_moment.0 > needed)
+        {
             return None;
         }
         from_lanes::<V>(r, rows, 1);
@@ -156,8 +165,8 @@ pub(crate) struct SmallScales<'a, R> {
     pub(crate) shape: (usize, usize),
     pub(crate) row_factor: &'a [R],
     pub(crate) column_factor: &'a [R],
-    /// `α / max(1, rms(u) / d)`.
-    pub(crate) scale: R,
+    /// `(α / max(1, rms(u) / d))²`.
+    pub(crate) square: R,
     /// Begins with the result.
     pub(crate) scratch: &'a mut [Line<R>],
 }
@@ -169,7 +178,7 @@ impl<R: Real> Kernel for SmallScales<'_, R> {
     #[inline(always)]
     #[expect(clippy::cast_precision_loss, reason = "at most 64")]
     fn run<V: Lanes<Real = R> + Memory<R>>(self) {
-        let Self { shape: (rows, columns), scale, .. } = self;
+        let Self { shape: (rows, columns), square, .. } = self;
         let (layout, rest) = self.scratch.split_at_mut(rows * columns);
         let (s, rest) = rest.split_at_mut(rows);
         let t = &mut rest[..columns];
@@ -181,14 +190,14 @@ impl<R: Real> Kernel for SmallScales<'_, R> {
         for line in s.iter() {
             mean = mean.add(V::load(&line.0));
         }
-        let mean = mean.mul(V::splat(R::ONE / R::round_from(rows as f64)));
-        let numerator = V::splat(scale).mul(mean.sqrt());
+        let mean = mean.div(V::splat(R::round_from(rows as f64)));
+        let square = V::splat(square).mul(mean);
         let one = V::splat(R::ONE);
         for line in t.iter_mut() {
-            one.div(V::load(&line.0).sqrt()).store(&mut line.0);
+            one.div(V::load(&line.0)).sqrt().store(&mut line.0);
         }
         for (i, line) in s.iter().enumerate() {
-            let row = numerator.div(V::load(&line.0).sqrt());
+            let row = square.div(V::load(&line.0)).sqrt();
             for (j, column) in t.iter().enumerate() {
                 row.mul(V::load(&column.0)).store(&mut layout[i * columns + j].0);
             }
