@@ -89,7 +89,7 @@ impl Isa {
     #[expect(unsafe_code, reason = "a function of an instruction set beyond the baseline")]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Level::Portable => kernel.run::<<K::Element as CpuElement>::Portable>(),
+            Level::Portable => run_portable(kernel),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this value exists only when detection has found AVX2 and F16C.
             Level::Avx2 => unsafe { run_avx2(kernel) },
@@ -110,6 +110,11 @@ pub(crate) trait Kernel {
     fn run<V>(self) -> Self::Output
     where
         V: Lanes<Real = <Self::Element as CpuElement>::Real> + Memory<Self::Element>;
+}
+
+#[inline(never)]
+fn run_portable<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<<K::Element as CpuElement>::Portable>()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -27,9 +27,9 @@ pub(crate) const LANES: usize = 16;
 pub trait Lanes: Copy {
     /// The type of arithmetic.
     type Real: Real;
-    /// CpuElement of columns that a kernel keeps in registers with two sums each.
-    const STRIP: usize;
 
+    /// Runs a part of a kernel as a function of its own.
+    fn call<P: Routine<Self>>(part: P) -> P::Output;
     fn splat(value: Self::Real) -> Self;
     fn load(source: &[Self::Real; LANES]) -> Self;
     fn store(self, target: &mut [Self::Real; LANES]);
@@ -71,6 +71,13 @@ pub trait Lanes: Copy {
         let quarter = |i: usize| (lane[i] + lane[i + 1]) + (lane[i + 2] + lane[i + 3]);
         (quarter(0) + quarter(4)) + (quarter(8) + quarter(12))
     }
+}
+
+/// A part of a kernel that is compiled once for each [`Lanes`], where an inlined function would be
+/// compiled at every use. `run` must be `#[inline(always)]`, as a kernel's.
+pub trait Routine<V> {
+    type Output;
+    fn run(self) -> Self::Output;
 }
 
 /// Lanes that can be read from, and rounded to, elements of type `T` in memory.

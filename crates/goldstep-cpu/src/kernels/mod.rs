@@ -262,3 +262,14 @@ fn read_up_to<T, V: Memory<T>>(source: &[T]) -> V {
         None => V::read_head(source),
     }
 }
+
+/// Writes as many lanes as there are elements, at most sixteen, and returns them as they were
+/// rounded to memory, the others zero.
+#[inline(always)]
+fn write_up_to<T, V: Memory<T>>(value: V, target: &mut [T]) -> V {
+    if let Some(vector) = target.first_chunk_mut::<LANES>() {
+        return value.write(vector);
+    }
+    value.write_head(target);
+    V::read_head(target)
+}

@@ -1,8 +1,8 @@
 //! Matrices of few columns, whose rows do not fill vectors.
 
-use super::rows::{Factors, Sums};
-use super::{Clip, add_to, read_up_to, square, tree};
-use crate::lanes::{LANES, Lanes, Memory, sums_of_rows};
+use super::rows::{Factors, InverseFactors, Sums};
+use super::{Clip, Line, add_to, read_up_to, square, tree};
+use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::tile::Tile;
 
 /// Columns up to which a matrix is narrow.
@@ -43,19 +43,27 @@ pub(super) fn narrow<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     factors: Factors<V>,
     sums: Sums<'_, V::Real>,
 ) {
-    match (gradient.columns(), gradient.columns().div_ceil(LANES)) {
-        (1, _) => packed::<T, V, C, 1>(gradient, clip, row_factor, factors, sums),
-        (2, _) => packed::<T, V, C, 2>(gradient, clip, row_factor, factors, sums),
-        (4, _) => packed::<T, V, C, 4>(gradient, clip, row_factor, factors, sums),
-        (8, _) => packed::<T, V, C, 8>(gradient, clip, row_factor, factors, sums),
-        (_, 1) => padded::<T, V, C, 1>(gradient, clip, row_factor, factors, sums),
-        (_, 2) => padded::<T, V, C, 2>(gradient, clip, row_factor, factors, sums),
-        (_, 3) => padded::<T, V, C, 3>(gradient, clip, row_factor, factors, sums),
-        _ => padded::<T, V, C, 4>(gradient, clip, row_factor, factors, sums),
+    let n = gradient.columns();
+    let whole = if matches!(n, 1 | 2 | 4 | 8) { row_factor.len() / LANES * LANES } else { 0 };
+    let (first, rest) = gradient.split_rows(whole);
+    let (first_factor, factor) = row_factor.split_at_mut(whole);
+    let (c, w) = sums;
+    match n {
+        1 => packed::<T, V, C, 1>(first, clip, first_factor, factors, (&mut *c, &mut *w)),
+        2 => packed::<T, V, C, 2>(first, clip, first_factor, factors, (&mut *c, &mut *w)),
+        4 => packed::<T, V, C, 4>(first, clip, first_factor, factors, (&mut *c, &mut *w)),
+        8 => packed::<T, V, C, 8>(first, clip, first_factor, factors, (&mut *c, &mut *w)),
+        _ => {}
+    }
+    match n.div_ceil(LANES) {
+        1 => padded::<T, V, C, 1>(rest, clip, factor, factors, (c, w)),
+        2 => padded::<T, V, C, 2>(rest, clip, factor, factors, (c, w)),
+        // Three vectors take the code of four: compiled once, and no slower.
+        _ => padded::<T, V, C, 4>(rest, clip, factor, factors, (c, w)),
     }
 }
 
-/// `N` columns, a power of two below sixteen: several rows fill a vector.
+/// Sixteens of rows of `N` columns, a power of two below sixteen: several rows fill a vector.
 #[inline(always)]
 fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
     gradient: Tile<'_, T>,
@@ -67,7 +75,7 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
     let segments = row_factor.chunks_mut(SEGMENT).zip(gradient.elements().chunks(SEGMENT * N));
     for (row_factor, gradient) in segments {
         let (mut all_c, mut all_w) = ([V::zero(); SUMS], [V::zero(); SUMS]);
-        let (sixteens, rest) = row_factor.as_chunks_mut::<LANES>();
+        let (sixteens, _) = row_factor.as_chunks_mut::<LANES>();
         let (vectors, _) = gradient.as_chunks::<LANES>();
         let (groups, _) = vectors.as_chunks::<N>();
         for (r, group) in sixteens.iter_mut().zip(groups) {
@@ -90,23 +98,32 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
                 all_w[k % SUMS] = all_w[k % SUMS].add(squares[k].mul(inverse));
             }
         }
-        let (c, w) = (tree(all_c).to_array(), tree(all_w).to_array());
-        for lane in 0..LANES {
-            let (sum, weighted) =
-                (&mut column_sums[0].0[lane % N], &mut weighted_sums[0].0[lane % N]);
-            *sum = *sum + c[lane];
-            *weighted = *weighted + w[lane];
-        }
-        if !rest.is_empty() {
-            let g = &gradient[sixteens.len() * LANES * N..];
-            let (c, w) = sixteen::<T, V, C, 1, false>(g, N, clip, rest, factors);
-            add_to(c[0], &mut column_sums[0]);
-            add_to(w[0], &mut weighted_sums[0]);
+        V::call(AddFolded { sums: &all_c, n: N, line: &mut column_sums[0] });
+        V::call(AddFolded { sums: &all_w, n: N, line: &mut weighted_sums[0] });
+    }
+}
+
+/// Adds sums of `n` columns, which repeat along the lanes, to the first `n` lanes of a line.
+struct AddFolded<'a, V: Lanes> {
+    sums: &'a [V; SUMS],
+    n: usize,
+    line: &'a mut Line<V::Real>,
+}
+
+impl<V: Lanes> Routine<V> for AddFolded<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (lane, sum) in tree(*self.sums).to_array().into_iter().enumerate() {
+            let column = &mut self.line.0[lane % self.n];
+            *column = *column + sum;
         }
     }
 }
 
-/// `K` vectors of columns, of which the last may be partly empty: all column sums in registers.
+/// `K` vectors of columns, of which the last may be empty or partly so: all column sums in
+/// registers.
 #[inline(always)]
 fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
     gradient: Tile<'_, T>,
@@ -120,56 +137,34 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
     for (row_factor, gradient) in segments {
         let (mut all_c, mut all_w) = ([V::zero(); K], [V::zero(); K]);
         for (r, g) in row_factor.chunks_mut(LANES).zip(gradient.chunks(LANES * n)) {
-            // A constant number of rows lets the compiler keep them all in registers.
-            let (c, w) = match r.len() {
-                LANES => sixteen::<T, V, C, K, true>(g, n, clip, r, factors),
-                _ => sixteen::<T, V, C, K, false>(g, n, clip, r, factors),
-            };
-            for k in 0..K {
-                all_c[k] = all_c[k].add(c[k]);
-                all_w[k] = all_w[k].add(w[k]);
+            // Always sixteen, so that the compiler keeps all sums in registers.
+            let mut sums = [V::zero(); LANES];
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let row = g.get(i * n..(i + 1) * n).unwrap_or(&[]);
+                for k in 0..K {
+                    *sum = sum.add(square(vector_of::<T, V>(row, k), clip));
+                }
+            }
+            let inverse =
+                V::call(InverseFactors::<V, LANES> { factors, row_factor: r, squares: &sums });
+            for (row, &inverse) in g.chunks_exact(n).zip(&inverse) {
+                let inverse = V::splat(inverse);
+                for k in 0..K {
+                    let square = square(vector_of::<T, V>(row, k), clip);
+                    all_c[k] = all_c[k].add(square);
+                    all_w[k] = all_w[k].add(square.mul(inverse));
+                }
             }
         }
-        for k in 0..K {
-            add_to(all_c[k], &mut column_sums[k]);
-            add_to(all_w[k], &mut weighted_sums[k]);
+        for ((c, w), k) in column_sums.iter_mut().zip(weighted_sums.iter_mut()).zip(0..K) {
+            add_to(all_c[k], c);
+            add_to(all_w[k], w);
         }
     }
-}
-
-/// At most sixteen rows of `K` vectors: updates their factors and returns their column sums.
-#[inline(always)]
-fn sixteen<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize, const ALL: bool>(
-    g: &[T],
-    n: usize,
-    clip: C,
-    r: &mut [V::Real],
-    factors: Factors<V>,
-) -> ([V; K], [V; K]) {
-    let rows = if ALL { LANES } else { r.len() };
-    let mut sums = [V::zero(); LANES];
-    for i in 0..rows {
-        let row = &g[i * n..(i + 1) * n];
-        for k in 0..K {
-            sums[i] = sums[i].add(square(vector_of::<T, V>(row, k), clip));
-        }
-    }
-    let inverse = factors.update(r, sums_of_rows::<V, LANES>(&sums));
-    let (mut c, mut w) = ([V::zero(); K], [V::zero(); K]);
-    for i in 0..rows {
-        let row = &g[i * n..(i + 1) * n];
-        let inverse = V::splat(inverse[i]);
-        for k in 0..K {
-            let square = square(vector_of::<T, V>(row, k), clip);
-            c[k] = c[k].add(square);
-            w[k] = w[k].add(square.mul(inverse));
-        }
-    }
-    (c, w)
 }
 
 /// Vector `k` of a row, filled up with zeros.
 #[inline(always)]
 fn vector_of<T, V: Memory<T>>(row: &[T], k: usize) -> V {
-    read_up_to::<T, V>(&row[k * LANES..])
+    read_up_to::<T, V>(row.get(k * LANES..).unwrap_or(&[]))
 }

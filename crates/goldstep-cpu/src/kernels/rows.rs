@@ -16,7 +16,7 @@
 use super::narrow::{NARROW, narrow};
 use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, square, tree};
 use crate::isa::Kernel;
-use crate::lanes::{LANES, Lanes, Memory, sums_of_rows};
+use crate::lanes::{LANES, Lanes, Memory, Routine, sums_of_rows};
 use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
 use goldstep_core::Element;
@@ -61,8 +61,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
         let Self { gradient, clip, moment, row_factor, column_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let share = V::splat(T::Real::ONE / T::Real::round_from(gradient.columns() as f64));
-        let factors = Factors { moment, share };
+        let count = V::splat(T::Real::round_from(gradient.columns() as f64));
+        let factors = Factors { moment, count };
         let sums = (&mut *column_sums, &mut *weighted_sums);
         let columns = gradient.columns();
         if columns <= NARROW {
@@ -95,8 +95,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
 #[derive(Clone, Copy)]
 pub(super) struct Factors<V: Lanes> {
     moment: Moment<V::Real>,
-    /// `1 / n`.
-    share: V,
+    /// `n`.
+    count: V,
 }
 
 impl<V: Lanes> Factors<V> {
@@ -106,7 +106,7 @@ impl<V: Lanes> Factors<V> {
         if let Some(r) = r.first_chunk_mut::<LANES>() {
             return self.update_sixteen(r, sums).to_array();
         }
-        let mean = sums.mul(self.share);
+        let mean = sums.div(self.count);
         let mut inverse = [V::Real::ZERO; LANES];
         for ((r, mean), inverse) in r.iter_mut().zip(mean.to_array()).zip(&mut inverse) {
             *r = self.moment.blend_one(*r, mean);
@@ -118,7 +118,7 @@ impl<V: Lanes> Factors<V> {
     /// The same for sixteen.
     #[inline(always)]
     pub(super) fn update_sixteen(&self, r: &mut [V::Real; LANES], sums: V) -> V {
-        let new = self.moment.blend(V::load(r), sums.mul(self.share));
+        let new = self.moment.blend(V::load(r), sums.div(self.count));
         new.store(r);
         V::splat(V::Real::ONE).div(new)
     }
@@ -126,6 +126,23 @@ impl<V: Lanes> Factors<V> {
 
 /// Column sums and weighted column sums.
 pub(super) type Sums<'a, R> = (&'a mut [Line<R>], &'a mut [Line<R>]);
+
+/// [`Factors::update`] for the squares of `R` rows, a power of two.
+pub(super) struct InverseFactors<'a, V: Lanes, const R: usize> {
+    pub(super) factors: Factors<V>,
+    pub(super) row_factor: &'a mut [V::Real],
+    /// The squares of each row, summed into sixteen lanes.
+    pub(super) squares: &'a [V; LANES],
+}
+
+impl<V: Lanes, const R: usize> Routine<V> for InverseFactors<'_, V, R> {
+    type Output = [V::Real; LANES];
+
+    #[inline(always)]
+    fn run(self) -> [V::Real; LANES] {
+        self.factors.update(self.row_factor, sums_of_rows::<V, R>(self.squares))
+    }
+}
 
 /// Two sub-passes over blocks of `R` rows, which overlap if `BESIDE`.
 #[inline(always)]
@@ -139,42 +156,33 @@ fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const BESID
     let mut before: Option<Block<'_, T, V, R>> = None;
     let mut rest = gradient;
     let mut chunks = row_factor.chunks_exact_mut(R);
-    for r in chunks.by_ref() {
+    for row_factor in chunks.by_ref() {
         let (rows, after) = rest.split_rows(R);
         rest = after;
-        let mut row_sums = [V::zero(); LANES];
-        for (i, sum) in row_sums.iter_mut().enumerate().take(R) {
-            *sum = match &before {
-                Some(before) => {
-                    let sums = (&mut *column_sums, &mut *weighted_sums);
-                    before.beside_row::<C>(rows.row(i), i, clip, sums)
-                }
-                None => squares_of_row::<T, V, C>(rows.row(i), clip),
-            };
-        }
-        let sums = (&mut *column_sums, &mut *weighted_sums);
-        if let Some(before) = &before {
-            before.after_rows::<C>(clip, sums);
-        }
-        let inverse = factors.update(r, sums_of_rows::<V, R>(&row_sums));
+        let squares = match &before {
+            Some(before) if BESIDE => {
+                before.beside::<C>(rows, clip, (&mut *column_sums, &mut *weighted_sums))
+            }
+            _ => V::call(SquaresOfRows { rows, clip }),
+        };
+        let inverse = V::call(InverseFactors::<V, R> { factors, row_factor, squares: &squares });
         let block = Block::new(rows, &inverse);
         if BESIDE {
             before = Some(block);
         } else {
-            block.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
+            block.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
         }
     }
     if let Some(before) = &before {
-        before.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
+        before.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
     }
-    for r in chunks.into_remainder().chunks_mut(1) {
+    for row_factor in chunks.into_remainder().chunks_mut(1) {
         let (row, after) = rest.split_rows(1);
         rest = after;
-        let mut row_sums = [V::zero(); LANES];
-        row_sums[0] = squares_of_row::<T, V, C>(row.row(0), clip);
-        let inverse = factors.update(r, sums_of_rows::<V, 1>(&row_sums));
+        let squares = V::call(SquaresOfRows { rows: row, clip });
+        let inverse = V::call(InverseFactors::<V, 1> { factors, row_factor, squares: &squares });
         let block = Block::<'_, T, V, 1>::new(row, &inverse);
-        block.add_all::<C>(clip, (&mut *column_sums, &mut *weighted_sums));
+        block.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
     }
 }
 
@@ -205,73 +213,91 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         self.rows[0].len() / R
     }
 
-    /// The sum of the squares of row `i` of the next block, and beside it the columns of a share of
-    /// this one: the loads of the one pass while the other computes.
+    /// The squares of the rows of the next block, and beside each the columns of a share of this
+    /// one: the loads of the one pass while the other computes.
     #[inline(always)]
-    fn beside_row<C: Clip<V::Real>>(
+    fn beside<C: Clip<V::Real>>(
         &self,
-        row: &[T],
-        i: usize,
+        next: Tile<'_, T>,
         clip: C,
         (column_sums, weighted_sums): Sums<'_, V::Real>,
-    ) -> V {
+    ) -> [V; LANES] {
         let share = self.share();
-        let columns = &mut column_sums[i * share..(i + 1) * share];
-        let weighted = &mut weighted_sums[i * share..(i + 1) * share];
-        let mut rows = self.rows;
-        for row in &mut rows {
-            *row = &row[i * share..(i + 1) * share];
-        }
-        let (vectors, _) = row.as_chunks::<LANES>();
-        let (groups, _) = vectors.as_chunks::<R>();
-        let groups = &groups[..share];
-        let mut sum = V::zero();
-        let mut start = 0;
-        while start < share {
-            let end = share.min(start + (CHAIN * SUMS).div_ceil(R));
-            let mut sums = [V::zero(); SUMS];
-            for q in start..end {
-                for k in 0..R {
-                    let square = square(V::read(&groups[q][k]), clip);
-                    sums[k % SUMS] = sums[k % SUMS].add(square);
-                }
-                add_column(&rows, &self.inverse, q, clip, (&mut columns[q], &mut weighted[q]));
+        let mut squares = [V::zero(); LANES];
+        for (i, squares) in squares.iter_mut().enumerate().take(R) {
+            let columns = &mut column_sums[i * share..(i + 1) * share];
+            let weighted = &mut weighted_sums[i * share..(i + 1) * share];
+            let mut rows = self.rows;
+            for row in &mut rows {
+                *row = &row[i * share..(i + 1) * share];
             }
-            sum = sum.add(tree(sums));
-            start = end;
+            let (vectors, _) = next.row(i).as_chunks::<LANES>();
+            let (groups, _) = vectors.as_chunks::<R>();
+            let groups = &groups[..share];
+            let mut start = 0;
+            while start < share {
+                let end = share.min(start + (CHAIN * SUMS).div_ceil(R));
+                let mut sums = [V::zero(); SUMS];
+                for q in start..end {
+                    for k in 0..R {
+                        let square = square(V::read(&groups[q][k]), clip);
+                        sums[k % SUMS] = sums[k % SUMS].add(square);
+                    }
+                    add_column(&rows, &self.inverse, q, clip, (&mut columns[q], &mut weighted[q]));
+                }
+                *squares = squares.add(tree(sums));
+                start = end;
+            }
         }
-        sum.add(squares_of_row::<T, V, C>(&row[share * R * LANES..], clip))
+        let taken = share * R;
+        let (_, rest) = next.split_columns(taken * LANES);
+        if rest.columns() > 0 {
+            let of_rest = V::call(SquaresOfRows { rows: rest, clip });
+            for (squares, of_rest) in squares.iter_mut().zip(of_rest) {
+                *squares = squares.add(of_rest);
+            }
+            V::call(AddColumns { block: self, clip, first: taken, column_sums, weighted_sums });
+        }
+        squares
     }
 
-    /// The columns that no share has taken.
+    /// Adds all columns to their sums.
     #[inline(always)]
-    fn after_rows<C: Clip<V::Real>>(&self, clip: C, sums: Sums<'_, V::Real>) {
-        self.add_from::<C>(self.share() * R, clip, sums);
+    fn add_all<C: Clip<V::Real>>(&self, clip: C, (column_sums, weighted_sums): Sums<'_, V::Real>) {
+        V::call(AddColumns { block: self, clip, first: 0, column_sums, weighted_sums });
     }
+}
 
-    /// All columns.
-    #[inline(always)]
-    fn add_all<C: Clip<V::Real>>(&self, clip: C, sums: Sums<'_, V::Real>) {
-        self.add_from::<C>(0, clip, sums);
-    }
+/// Adds a block's columns to their sums, from vector `first` on.
+struct AddColumns<'a, T, V: Lanes, C, const R: usize> {
+    block: &'a Block<'a, T, V, R>,
+    clip: C,
+    first: usize,
+    column_sums: &'a mut [Line<V::Real>],
+    weighted_sums: &'a mut [Line<V::Real>],
+}
+
+impl<T, V, C, const R: usize> Routine<V> for AddColumns<'_, T, V, C, R>
+where
+    V: Lanes + Memory<T>,
+    C: Clip<V::Real>,
+{
+    type Output = ();
 
     #[inline(always)]
-    fn add_from<C: Clip<V::Real>>(
-        &self,
-        first: usize,
-        clip: C,
-        (column_sums, weighted_sums): Sums<'_, V::Real>,
-    ) {
-        let vectors = self.rows[0].len();
+    fn run(self) {
+        let Self { block, clip, first, column_sums, weighted_sums } = self;
+        let Block { rows, tails, inverse } = block;
+        let vectors = rows[0].len();
         for q in first..vectors {
             let sums = (&mut column_sums[q], &mut weighted_sums[q]);
-            add_column(&self.rows, &self.inverse, q, clip, sums);
+            add_column(rows, inverse, q, clip, sums);
         }
-        if self.tails[0].is_empty() {
+        if tails[0].is_empty() {
             return;
         }
         let (mut c, mut w) = (V::zero(), V::zero());
-        for (tail, &inverse) in self.tails.iter().zip(&self.inverse) {
+        for (tail, &inverse) in tails.iter().zip(inverse) {
             let square = square(V::read_head(tail), clip);
             c = c.add(square);
             w = w.add(square.mul(inverse));
@@ -298,6 +324,25 @@ fn add_column<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
     }
     add_to(c, column_sum);
     add_to(w, weighted_sum);
+}
+
+/// The squares of each of at most sixteen rows, summed into sixteen lanes.
+struct SquaresOfRows<'a, T, C> {
+    rows: Tile<'a, T>,
+    clip: C,
+}
+
+impl<T, V: Lanes + Memory<T>, C: Clip<V::Real>> Routine<V> for SquaresOfRows<'_, T, C> {
+    type Output = [V; LANES];
+
+    #[inline(always)]
+    fn run(self) -> [V; LANES] {
+        let mut squares = [V::zero(); LANES];
+        for (i, squares) in squares.iter_mut().enumerate().take(self.rows.rows()) {
+            *squares = squares_of_row(self.rows.row(i), self.clip);
+        }
+        squares
+    }
 }
 
 /// The squares of a row, summed into sixteen lanes.

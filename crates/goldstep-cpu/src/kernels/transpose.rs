@@ -59,6 +59,7 @@ pub(super) fn from_lanes<V: Lanes>(lines: &mut [Line<V::Real>], n: usize, stride
     permute::<V>(lines, n, stride, &FROM_LANES[n]);
 }
 
+// Not unrolled for each `n`: loads of steps and vectors cost no more than the permutations.
 #[inline(always)]
 fn permute<V: Lanes>(
     lines: &mut [Line<V::Real>],
@@ -66,34 +67,16 @@ fn permute<V: Lanes>(
     stride: usize,
     steps: &[[[u32; LANES]; LONGEST]; LONGEST],
 ) {
-    match n {
-        1 => {}
-        2 => permute_all::<V, 2>(lines, stride, steps),
-        3 => permute_all::<V, 3>(lines, stride, steps),
-        4 => permute_all::<V, 4>(lines, stride, steps),
-        5 => permute_all::<V, 5>(lines, stride, steps),
-        6 => permute_all::<V, 6>(lines, stride, steps),
-        7 => permute_all::<V, 7>(lines, stride, steps),
-        _ => permute_all::<V, 8>(lines, stride, steps),
+    let mut vectors = [V::zero(); LONGEST];
+    for (vector, line) in vectors.iter_mut().zip(lines.iter().step_by(stride)).take(n) {
+        *vector = V::load(&line.0);
     }
-}
-
-#[inline(always)]
-fn permute_all<V: Lanes, const N: usize>(
-    lines: &mut [Line<V::Real>],
-    stride: usize,
-    steps: &[[[u32; LANES]; LONGEST]; LONGEST],
-) {
-    let mut vectors = [V::zero(); N];
-    for k in 0..N {
-        vectors[k] = V::load(&lines[k * stride].0);
-    }
-    for k in 0..N {
+    for (line, steps) in lines.iter_mut().step_by(stride).zip(steps).take(n) {
         let mut merged = vectors[0];
-        for (step, &vector) in vectors.iter().enumerate().skip(1) {
-            merged = merged.merge(vector, &steps[k][step]);
+        for (vector, step) in vectors.iter().zip(steps).take(n).skip(1) {
+            merged = merged.merge(*vector, step);
         }
-        merged.store(&mut lines[k * stride].0);
+        merged.store(&mut line.0);
     }
 }
 

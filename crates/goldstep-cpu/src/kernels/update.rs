@@ -1,18 +1,20 @@
 //! The second pass over a matrix: `p −= g·s_i·t_j`, and `Σp²` of what was written.
 //!
-//! `s_i = α / max(1, rms(u) / d) / √(r_i / mean(r))` and `t_j = 1 / √c_j`: the literal update with
+//! `s_i = α / max(1, rms(u) / d) / √(r_i / mean(r))` and `t_j = √(1 / c_j)`: the literal update with
 //! its factors taken together, for matrices of which [`crate::matrix`] has proved that no factor
 //! and no product leaves the normal range.
 
 use super::narrow::{COLUMNS_OF, NARROW, ROWS_OF};
-use super::{CHAIN, Clip, Decay, Line, lane, tree};
+use super::{CHAIN, Clip, Decay, Line, lane, read_up_to, tree, write_up_to};
 use crate::isa::Kernel;
-use crate::lanes::{LANES, Lanes, Memory};
+use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};
 
 /// Independent sums of squares. They are part of the bits: [`SquareSum`] uses the same.
 const SUMS: usize = 4;
+/// Elements that go into them at a time.
+const GROUP: usize = SUMS * LANES;
 
 /// A sum of squares in two levels. It is part of the bits: an update and [`SquareSum`] go through
 /// a tile in the same steps.
@@ -134,10 +136,12 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
 ) -> f64 {
     let mut squares = Squares::<V>::new();
     for i in 0..gradient.rows() {
-        let (p, p_tail) = parameter.row(i).as_chunks_mut::<LANES>();
-        let (g, g_tail) = gradient.row(i).as_chunks::<LANES>();
-        let (p_groups, p_few) = p.as_chunks_mut::<SUMS>();
-        let (g_groups, g_few) = g.as_chunks::<SUMS>();
+        let (p, g) = (parameter.row(i), gradient.row(i));
+        let grouped = g.len() / GROUP * GROUP;
+        let (p, p_rest) = p.split_at_mut(grouped);
+        let (g, g_rest) = g.split_at(grouped);
+        let (p_groups, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
+        let (g_groups, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
         let mut j = 0;
         for (p_run, g_run) in p_groups.chunks_mut(CHAIN).zip(g_groups.chunks(CHAIN)) {
             for (p, g) in p_run.iter_mut().zip(g_run) {
@@ -149,18 +153,15 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
             }
             squares.pass(p_run.len());
         }
-        for (p, g) in p_few.iter_mut().zip(g_few) {
-            squares.add_tail(rule.new_value(V::read(p), V::read(g), i, j).write(p));
+        for (p, g) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)) {
+            let (old, g) = (read_up_to::<T, V>(p), read_up_to::<T, V>(g));
+            squares.add_tail(write_up_to(rule.new_value(old, g, i, j), p));
             j += 1;
-        }
-        if !p_tail.is_empty() {
-            let (old, g) = (V::read_head(p_tail), V::read_head(g_tail));
-            rule.new_value(old, g, i, j).write_head(p_tail);
-            squares.add_tail(V::read_head(p_tail));
         }
     }
     if is_narrow(gradient) {
-        return flat_squares::<T, V>(parameter.elements(), gradient.columns());
+        let columns = gradient.columns();
+        return V::call(FlatSquares { elements: &*parameter.elements(), columns });
     }
     squares.total()
 }
@@ -177,7 +178,8 @@ impl<T: CpuElement> Kernel for SquareSum<'_, T> {
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
         if is_narrow(self.parameter) {
-            return flat_squares::<T, V>(self.parameter.elements(), self.parameter.columns());
+            let columns = self.parameter.columns();
+            return V::call(FlatSquares { elements: self.parameter.elements(), columns });
         }
         let mut squares = Squares::<V>::new();
         for i in 0..self.parameter.rows() {
@@ -203,26 +205,35 @@ impl<T: CpuElement> Kernel for SquareSum<'_, T> {
 }
 
 /// The squares of a narrow tile of `columns`, in the steps of [`narrow`].
-#[inline(always)]
-fn flat_squares<T, V: Lanes + Memory<T>>(elements: &[T], columns: usize) -> f64 {
-    let mut squares = Squares::<V>::new();
-    for part in elements.chunks(ROWS * columns) {
-        let (vectors, tail) = part.as_chunks::<LANES>();
-        let (groups, few) = vectors.as_chunks::<SUMS>();
-        for group in groups {
-            for (k, vector) in group.iter().enumerate() {
-                squares.add(k, V::read(vector));
+struct FlatSquares<'a, T> {
+    elements: &'a [T],
+    columns: usize,
+}
+
+impl<T, V: Lanes + Memory<T>> Routine<V> for FlatSquares<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut squares = Squares::<V>::new();
+        for part in self.elements.chunks(ROWS * self.columns) {
+            let (vectors, tail) = part.as_chunks::<LANES>();
+            let (groups, few) = vectors.as_chunks::<SUMS>();
+            for group in groups {
+                for (k, vector) in group.iter().enumerate() {
+                    squares.add(k, V::read(vector));
+                }
+            }
+            squares.pass(groups.len());
+            for vector in few {
+                squares.add_tail(V::read(vector));
+            }
+            if !tail.is_empty() {
+                squares.add_tail(V::read_head(tail));
             }
         }
-        squares.pass(groups.len());
-        for vector in few {
-            squares.add_tail(V::read(vector));
-        }
-        if !tail.is_empty() {
-            squares.add_tail(V::read_head(tail));
-        }
+        squares.total()
     }
-    squares.total()
 }
 
 /// The scales of a tile's rows and columns.
@@ -236,50 +247,65 @@ struct Factors<'a, R> {
 /// Rows whose factors are laid out at a time: a multiple of the elements of a group of sums.
 const ROWS: usize = SUMS * LANES;
 
-/// Writes `s_i·t_j` of `rows` rows, the first of which stands at `first` in the row scales.
-#[inline(always)]
-fn lay_out<V: Lanes, const K: usize>(
-    layout: &mut [V::Real],
+/// Writes `s_i·t_j` of `rows` rows of `n` columns, the first of which stands at `first` in the row
+/// scales. Each row overwrites what the last vector of the row before has written too much.
+struct LayOut<'a, R, const K: usize> {
+    layout: &'a mut [R],
     n: usize,
     rows: usize,
-    factors: Factors<'_, V::Real>,
+    factors: Factors<'a, R>,
     first: usize,
-) {
-    let mut columns = [V::zero(); K];
-    for (column, line) in columns.iter_mut().zip(factors.column_scale) {
-        *column = V::load(&line.0);
-    }
-    for i in 0..rows {
-        let scale = V::splat(lane(factors.row_scale, first + i));
-        let (vectors, _) = layout[i * n..i * n + K * LANES].as_chunks_mut::<LANES>();
-        for k in 0..K {
-            scale.mul(columns[k]).store(&mut vectors[k]);
+}
+
+impl<V: Lanes, const K: usize> Routine<V> for LayOut<'_, V::Real, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { layout, n, rows, factors, first } = self;
+        let mut columns = [V::zero(); K];
+        for (column, line) in columns.iter_mut().zip(factors.column_scale) {
+            *column = V::load(&line.0);
+        }
+        for i in 0..rows {
+            let scale = V::splat(lane(factors.row_scale, first + i));
+            let (vectors, _) = layout[i * n..i * n + K * LANES].as_chunks_mut::<LANES>();
+            for k in 0..K {
+                scale.mul(columns[k]).store(&mut vectors[k]);
+            }
         }
     }
 }
 
 /// The same for at most sixteen columns, of which several rows fill a vector. `first` is a multiple
 /// of sixteen.
-#[inline(always)]
-fn lay_out_packed<V: Lanes>(
-    layout: &mut [V::Real],
-    columns: &[V; LANES],
+struct LayOutPacked<'a, V: Lanes> {
+    layout: &'a mut [V::Real],
+    columns: &'a [V; LANES],
     n: usize,
-    factors: Factors<'_, V::Real>,
+    factors: Factors<'a, V::Real>,
     first: usize,
-) {
-    let (lines, _) = layout.as_chunks_mut::<LANES>();
-    let row_lines = &factors.row_scale[first / LANES..];
-    for (lines, rows) in lines.chunks_exact_mut(n).zip(row_lines).take(ROWS / LANES) {
-        let rows = V::load(&rows.0);
-        for ((line, &column), places) in lines.iter_mut().zip(columns).zip(&ROWS_OF[n]) {
-            rows.merge(rows, places).mul(column).store(line);
+}
+
+impl<V: Lanes> Routine<V> for LayOutPacked<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { layout, columns, n, factors, first } = self;
+        let (lines, _) = layout.as_chunks_mut::<LANES>();
+        let row_lines = &factors.row_scale[first / LANES..];
+        for (lines, rows) in lines.chunks_exact_mut(n).zip(row_lines).take(ROWS / LANES) {
+            let rows = V::load(&rows.0);
+            for ((line, &column), places) in lines.iter_mut().zip(columns).zip(&ROWS_OF[n]) {
+                rows.merge(rows, places).mul(column).store(line);
+            }
         }
     }
 }
 
-/// Updates a tile of few columns. `s_i·t_j` is laid out as the elements are, each row overwriting
-/// what the last vector of the row before has written too much; then rows do not matter.
+/// Updates a tile of few columns. `s_i·t_j` is laid out as the elements are; then rows do not
+/// matter.
 #[inline(always)]
 fn narrow<T: CpuElement, V, C, D>(
     parameter: &mut [T],
@@ -308,20 +334,20 @@ where
     let parts = parameter.chunks_mut(ROWS * n).zip(gradient.elements().chunks(ROWS * n));
     for (p, g) in parts {
         let rows = p.len() / n;
+        let layout = &mut layout;
         match lines {
-            1 => lay_out_packed::<V>(&mut layout, &columns, n, factors, row),
-            2 => lay_out::<V, 2>(&mut layout, n, rows, factors, row),
-            3 => lay_out::<V, 3>(&mut layout, n, rows, factors, row),
-            _ => lay_out::<V, 4>(&mut layout, n, rows, factors, row),
+            1 => V::call(LayOutPacked { layout, columns: &columns, n, factors, first: row }),
+            2 => V::call(LayOut::<_, 2> { layout, n, rows, factors, first: row }),
+            _ => V::call(LayOut::<_, 4> { layout, n, rows, factors, first: row }),
         }
         row += rows;
-        let (p, p_tail) = p.as_chunks_mut::<LANES>();
-        let (g, g_tail) = g.as_chunks::<LANES>();
-        let (f, _) = layout.as_chunks::<LANES>();
-        let (p_groups, p_few) = p.as_chunks_mut::<SUMS>();
-        let (g_groups, g_few) = g.as_chunks::<SUMS>();
-        let (f_groups, _) = f.as_chunks::<SUMS>();
-        let many = p_groups.len() * SUMS;
+        let grouped = p.len() / GROUP * GROUP;
+        let (p, p_rest) = p.split_at_mut(grouped);
+        let (g, g_rest) = g.split_at(grouped);
+        let (f, f_rest) = layout.split_at(grouped);
+        let (p_groups, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
+        let (g_groups, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
+        let (f_groups, _) = f.as_chunks::<LANES>().0.as_chunks::<SUMS>();
         for ((p, g), f) in p_groups.iter_mut().zip(g_groups).zip(f_groups) {
             for k in 0..SUMS {
                 let u = clip.apply(V::read(&g[k])).mul(V::load(&f[k]));
@@ -329,15 +355,10 @@ where
             }
         }
         squares.pass(p_groups.len());
-        let after = p_few.len();
-        for ((p, g), f) in p_few.iter_mut().zip(g_few).zip(&f[many..]) {
-            let u = clip.apply(V::read(g)).mul(V::load(f));
-            squares.add_tail(decay.apply(V::read(p)).sub(u).write(p));
-        }
-        if !p_tail.is_empty() {
-            let u = clip.apply(V::read_head(g_tail)).mul(V::load(&f[many + after]));
-            decay.apply(V::read_head(p_tail)).sub(u).write_head(p_tail);
-            squares.add_tail(V::read_head(p_tail));
+        let (f_rest, _) = f_rest.as_chunks::<LANES>();
+        for ((p, g), f) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)).zip(f_rest) {
+            let u = clip.apply(read_up_to::<T, V>(g)).mul(V::load(f));
+            squares.add_tail(write_up_to(decay.apply(read_up_to::<T, V>(p)).sub(u), p));
         }
     }
     squares.total()

@@ -1,8 +1,11 @@
 //! Lanes as an array: for every processor, and the definition that the others must agree with.
+//!
+//! What no inner loop over f32 or f64 needs is a function that is called: unrolled sixteen times at
+//! each of its uses it was most of this crate's machine code, and of the time to compile it.
 
 use std::array::from_fn;
 
-use super::{LANES, Lanes, Memory};
+use super::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};
 
 /// Sixteen lanes in an array; the compiler chooses the registers.
@@ -19,8 +22,11 @@ impl<R: Real> ArrayLanes<R> {
 
 impl<R: Real> Lanes for ArrayLanes<R> {
     type Real = R;
-    const STRIP: usize = 1;
 
+    #[inline(never)]
+    fn call<P: Routine<Self>>(part: P) -> P::Output {
+        part.run()
+    }
     #[inline(always)]
     fn splat(value: R) -> Self {
         Self([value; LANES])
@@ -69,14 +75,14 @@ impl<R: Real> Lanes for ArrayLanes<R> {
     fn select_zero(self, if_zero: Self, otherwise: Self) -> Self {
         Self(from_fn(|i| if self.0[i] == R::ZERO { if_zero.0[i] } else { otherwise.0[i] }))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn merge(self, other: Self, index: &[u32; LANES]) -> Self {
         Self(index.map(|at| {
             let at = at as usize;
             if at < LANES { self.0[at] } else { other.0[at % LANES] }
         }))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn pair_sums(self, other: Self) -> Self {
         Self(from_fn(|i| {
             let (source, at) = if i < 8 { (&self.0, 2 * i) } else { (&other.0, 2 * i - LANES) };
@@ -88,14 +94,18 @@ impl<R: Real> Lanes for ArrayLanes<R> {
 impl<T: CpuElement<Real = R>, R: Real> Memory<T> for ArrayLanes<R> {
     #[inline(always)]
     fn read(source: &[T; LANES]) -> Self {
-        Self(source.map(T::to_real))
+        if is_converted::<T>() { from_memory(source) } else { Self(source.map(T::to_real)) }
     }
     #[inline(always)]
     fn write(self, target: &mut [T; LANES]) -> Self {
-        *target = self.0.map(T::from_real);
-        Self(target.map(T::to_real))
+        if is_converted::<T>() {
+            to_memory(self, target)
+        } else {
+            *target = self.0.map(T::from_real);
+            self
+        }
     }
-    #[inline(always)]
+    #[inline(never)]
     fn read_head(source: &[T]) -> Self {
         let mut lanes = [R::ZERO; LANES];
         for (lane, element) in lanes.iter_mut().zip(source) {
@@ -103,10 +113,30 @@ impl<T: CpuElement<Real = R>, R: Real> Memory<T> for ArrayLanes<R> {
         }
         Self(lanes)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn write_head(self, target: &mut [T]) {
         for (element, lane) in target.iter_mut().zip(self.0) {
             *element = T::from_real(lane);
         }
     }
+}
+
+/// Whether elements are converted, at a cost beside which a call is little.
+#[inline(always)]
+const fn is_converted<T: CpuElement>() -> bool {
+    size_of::<T>() != size_of::<T::Real>()
+}
+
+#[inline(never)]
+fn from_memory<T: CpuElement>(source: &[T; LANES]) -> ArrayLanes<T::Real> {
+    ArrayLanes(source.map(T::to_real))
+}
+
+#[inline(never)]
+fn to_memory<T: CpuElement>(
+    lanes: ArrayLanes<T::Real>,
+    target: &mut [T; LANES],
+) -> ArrayLanes<T::Real> {
+    *target = lanes.0.map(T::from_real);
+    from_memory(target)
 }

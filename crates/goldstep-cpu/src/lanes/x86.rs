@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{LANES, Lanes, Memory};
+use super::{LANES, Lanes, Memory, Routine};
 
 macro_rules! detected {
     ($call:expr) => {
@@ -22,7 +22,7 @@ macro_rules! detected {
 /// `Lanes` for registers of `$width` elements; `$register` lists their indices.
 macro_rules! lanes {
     (
-        $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $strip:literal,
+        $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $call:ident,
         [$($register:literal),+] of $width:literal, pairs [$(($low:expr, $high:expr)),+],
         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident
         $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident $merge:ident, $pair:ident
@@ -33,8 +33,11 @@ macro_rules! lanes {
 
         impl Lanes for $name {
             type Real = $real;
-            const STRIP: usize = $strip;
 
+            #[inline(always)]
+            fn call<P: Routine<Self>>(part: P) -> P::Output {
+                detected!($call(part))
+            }
             #[inline(always)]
             fn splat(value: $real) -> Self {
                 let register = detected!($splat(value));
@@ -102,32 +105,44 @@ macro_rules! lanes {
 
 lanes!(
     /// Sixteen f32 in one 512-bit register.
-    Avx512F32, f32, __m512, 4, [0] of 16, pairs [(0, 1)],
+    Avx512F32, f32, __m512, call_512, [0] of 16, pairs [(0, 1)],
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps
     _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps merge_512_ps,
     pair_512_ps
 );
 lanes!(
     /// Sixteen f64 in two 512-bit registers.
-    Avx512F64, f64, __m512d, 4, [0, 1] of 8, pairs [(0, 1), (2, 3)],
+    Avx512F64, f64, __m512d, call_512, [0, 1] of 8, pairs [(0, 1), (2, 3)],
     _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_sub_pd _mm512_mul_pd
     _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd merge_512_pd,
     pair_512_pd
 );
 lanes!(
     /// Sixteen f32 in two 256-bit registers.
-    Avx2F32, f32, __m256, 2, [0, 1] of 8, pairs [(0, 1), (2, 3)],
+    Avx2F32, f32, __m256, call_256, [0, 1] of 8, pairs [(0, 1), (2, 3)],
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
     _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps merge_256_ps,
     pair_256_ps
 );
 lanes!(
     /// Sixteen f64 in four 256-bit registers.
-    Avx2F64, f64, __m256d, 1, [0, 1, 2, 3] of 4, pairs [(0, 1), (2, 3), (4, 5), (6, 7)],
+    Avx2F64, f64, __m256d, call_256, [0, 1, 2, 3] of 4, pairs [(0, 1), (2, 3), (4, 5), (6, 7)],
     _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_sub_pd _mm256_mul_pd
     _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd merge_256_pd,
     pair_256_pd
 );
+
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn call_512<V, P: Routine<V>>(part: P) -> P::Output {
+    part.run()
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,f16c")]
+fn call_256<V, P: Routine<V>>(part: P) -> P::Output {
+    part.run()
+}
 
 #[inline]
 #[target_feature(enable = "avx512f")]
