@@ -371,6 +371,15 @@ mod tests {
     }
 
     #[test]
+    fn names_tell_quantities_apart() {
+        let names: std::collections::BTreeSet<&str> =
+            Quantity::ALL.iter().map(|quantity| quantity.name()).collect();
+        assert_eq!(names.len(), Quantity::ALL.len());
+        assert!(names.contains("update rms") && !names.contains(""));
+        assert_eq!(Mode::ALL.map(Mode::name), ["forced", "free"]);
+    }
+
+    #[test]
     fn anchored_errors_count_in_ulp_of_the_larger_side() {
         let anchored = Allowance::Anchored(16.0);
         assert!(near(error(anchored, 0.25, 0.25 + EPS, 1.5, 0.0), 1.0));

@@ -430,6 +430,11 @@ fn what_has_no_gradient_stays_exactly_as_it_is() {
         response.v[1].as_mut().unwrap()[0] += if forced && step == 2 { EPS } else { 0.0 };
     });
     assert_eq!(first(judge(&case, parrot)), (Mode::Forced, Some(3), Quantity::V));
+    let case = case_with(|case| case["steps"][2]["gradients"][0] = Value::Null);
+    let parrot = Parrot::tweaked(&case, |step, forced, response| {
+        response.v[0].as_mut().unwrap()[0] += if forced && step == 2 { EPS } else { 0.0 };
+    });
+    assert_eq!(judge(&case, parrot), Outcome::Agrees);
 }
 
 #[test]
@@ -510,7 +515,7 @@ fn what_an_implementation_lacks_is_skipped() {
         ),
         (
             "schedule CosineDecay",
-            |can| can.schedules.clear(),
+            |can| can.schedules.retain(|name| name != "CosineDecay"),
             |case| case["steps"][1]["learning_rate"] = json!({"class_name": "CosineDecay"}),
         ),
         (
@@ -573,6 +578,30 @@ fn without_set_state_only_free_running_is_judged() {
     assert_eq!(first(judge(&case, parrot.clone())), (Mode::Free, Some(2), Quantity::V));
     parrot.description.capabilities.states.retain(|field| *field != StateField::V);
     assert_eq!(judge(&case, parrot), Outcome::Agrees, "what is not shown is not compared");
+}
+
+#[test]
+fn each_state_is_compared_where_it_is_shown() {
+    type Spoil = fn(&mut StepResponse);
+    let spoils: [(StateField, Spoil); 4] = [
+        (StateField::R, |response| response.r.clear()),
+        (StateField::C, |response| response.c.clear()),
+        (StateField::V, |response| response.v.clear()),
+        (StateField::Ema, |response| response.ema.clear()),
+    ];
+    let case = case_with(|case| {
+        case["arguments"] = json!({"use_ema": true});
+        for step in case["steps"].as_array_mut().unwrap() {
+            step["expected"]["ema"] = json!([[0.25, 0.25], [1, 1]]);
+        }
+    });
+    for (field, spoil) in spoils {
+        let mut parrot = Parrot::tweaked(&case, move |_, _, response| spoil(response));
+        let shape = divergence(judge(&case, parrot.clone()));
+        assert!(matches!(shape.finding, Finding::Shape { .. }), "{field:?}");
+        parrot.description.capabilities.states.retain(|shown| *shown != field);
+        assert_eq!(judge(&case, parrot), Outcome::Agrees, "{field:?} is not shown");
+    }
 }
 
 #[test]
@@ -662,6 +691,7 @@ fn tensors_have_to_be_there_in_full() {
             panic!("{divergence:?}")
         };
         assert_eq!((wrong, expected, got), (quantity, expected_length, length));
+        assert_eq!(divergence.step, Some(1));
     }
 }
 

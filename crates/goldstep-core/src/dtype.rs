@@ -210,8 +210,22 @@ mod tests {
     #[test]
     fn epsilon_is_the_gap_above_one() {
         for dtype in DType::ALL {
-            let above = dtype.round(1.0 + dtype.epsilon());
-            assert!(above > 1.0 && dtype.round(1.0 + dtype.epsilon() / 4.0) < above);
+            let above = |epsilons: f64| dtype.round(1.0 + epsilons * dtype.epsilon()) - 1.0;
+            assert_eq!(above(1.0).to_bits(), dtype.epsilon().to_bits());
+            assert_eq!(above(0.25).to_bits(), 0.0_f64.to_bits());
         }
+    }
+
+    #[test]
+    fn elements_are_exact_in_float64() {
+        fn comes_back<T: Element>() {
+            for value in [0.0, -2.5, 1024.0] {
+                assert_eq!(T::round_from(value).to_f64().to_bits(), f64::to_bits(value));
+            }
+        }
+        comes_back::<f64>();
+        comes_back::<f32>();
+        comes_back::<bf16>();
+        comes_back::<f16>();
     }
 }

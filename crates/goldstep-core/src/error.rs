@@ -246,3 +246,21 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_class_that_keras_raises() {
+        let text = || "x".to_owned();
+        for (error, class) in [
+            (Error::NotBuilt { what: "step" }, "AttributeError"),
+            (Error::NumberOntoSchedule { value: 0.5 }, "TypeError"),
+            (Error::Backend { what: text(), message: text() }, "InternalError"),
+            (Error::State { name: text(), rule: text() }, "ValueError"),
+        ] {
+            assert_eq!(error.keras_type(), class, "{error}");
+        }
+    }
+}

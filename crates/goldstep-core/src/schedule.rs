@@ -335,5 +335,22 @@ mod tests {
         let schedule = Schedule::custom(Iterations);
         assert_eq!(schedule.at(3).to_bits(), 3.0_f32.to_bits());
         assert_eq!(schedule, schedule.clone());
+        assert_ne!(schedule, Schedule::custom(Iterations));
+        assert_ne!(schedule, Schedule::exponential_decay(1.0, 2.0, 0.5, false));
+        assert_ne!(Schedule::exponential_decay(1.0, 2.0, 0.5, false), schedule);
+    }
+
+    #[test]
+    fn schedules_differ_by_class_and_by_field() {
+        let exponential = |steps| Schedule::exponential_decay(1.0, steps, 0.5, false);
+        let inverse = Schedule::InverseTimeDecay {
+            initial_learning_rate: 1.0,
+            decay_steps: 2.0,
+            decay_rate: 0.5,
+            staircase: false,
+        };
+        assert_eq!(exponential(2.0), exponential(2.0));
+        assert_ne!(exponential(2.0), exponential(3.0));
+        assert_ne!(exponential(2.0), inverse);
     }
 }

@@ -94,4 +94,13 @@ mod tests {
         let bits: Vec<u32> = stored.to_vec::<f32>().iter().map(|value| value.to_bits()).collect();
         assert_eq!(bits, values.map(f32::to_bits));
     }
+
+    #[test]
+    fn the_number_of_elements() {
+        for dtype in DType::ALL {
+            let values = Values::round_from(dtype, [1.0, 2.0, 3.0]);
+            assert_eq!((values.dtype(), values.len(), values.is_empty()), (dtype, 3, false));
+            assert!(Values::round_from(dtype, []).is_empty());
+        }
+    }
 }

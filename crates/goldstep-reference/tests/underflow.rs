@@ -118,6 +118,20 @@ fn finite_leaves_dead_elements_alone_and_moves_the_others() {
     }
 }
 
+/// A gradient of which the factors see nothing, but for which there is an update.
+#[test]
+fn tiny_gradients_move_as_the_exact_algebra_says() {
+    let mut case = one_dead_row_and_column();
+    for (index, gradient) in case.gradients.iter_mut().flatten().enumerate() {
+        if *gradient <= 0.0 {
+            *gradient = if index % 2 == 0 { 1e-17 } else { -3e-17 };
+        }
+    }
+    let keras: Vec<f32> = run(&case, SecondMomentUnderflow::MatchKeras);
+    assert!(keras.iter().any(|value| !value.is_finite()), "{keras:?}");
+    assert_close::<f32>(&case);
+}
+
 /// In float16 the default ε₁ is 0, so that dead factors are 0 themselves.
 #[test]
 fn halves_are_finite_too() {

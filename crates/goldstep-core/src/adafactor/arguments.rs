@@ -418,4 +418,13 @@ mod tests {
         let arguments = builder().use_ema(true).ema_overwrite_frequency(0).build().unwrap();
         assert_eq!(arguments.ema().unwrap().overwrite_frequency, None);
     }
+
+    #[test]
+    fn a_rate_is_assigned_or_refused() {
+        let mut arguments = builder().learning_rate(0.5).build().unwrap();
+        arguments.assign_learning_rate(0.25.into()).unwrap();
+        assert_eq!(*arguments.learning_rate(), LearningRate::Constant(0.25));
+        assert!(arguments.assign_learning_rate(f64::NAN.into()).is_err());
+        assert_eq!(*arguments.learning_rate(), LearningRate::Constant(0.25));
+    }
 }

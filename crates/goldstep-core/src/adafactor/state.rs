@@ -92,3 +92,74 @@ impl AdafactorState {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parameter;
+
+    fn parameters() -> ParameterList {
+        let parameter = |name: &str, shape: &[usize]| Parameter::new(name, shape).unwrap();
+        ParameterList::new(vec![parameter("vector", &[5]), parameter("experts", &[2, 3, 4])])
+            .unwrap()
+    }
+
+    #[test]
+    fn zeros_have_the_lengths_of_the_layout() {
+        let state = AdafactorState::zeros(&parameters(), DType::Float16);
+        assert_eq!(state.iterations, 0);
+        let zeros = |length| Values::round_from(DType::Float16, vec![0.0; length]);
+        assert_eq!(state.variables[0].second_moment, SecondMoment::Full(zeros(5)));
+        let (row_factor, column_factor) = (zeros(6), zeros(8));
+        let factored = SecondMoment::Factored { row_factor, column_factor };
+        assert_eq!(state.variables[1].second_moment, factored);
+        assert!(state.variables.iter().all(|one| one.average.is_none()));
+        assert_eq!(state.check(&parameters(), false), Ok(()));
+        assert_eq!(state.check(&parameters(), true), Ok(()));
+    }
+
+    /// What is said of a state that was spoiled.
+    fn refused(ema: bool, spoil: impl Fn(&mut AdafactorState)) -> String {
+        let mut state = AdafactorState::zeros(&parameters(), DType::Float32);
+        spoil(&mut state);
+        state.check(&parameters(), ema).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_refused() {
+        let values = |length| Values::round_from(DType::Float32, vec![1.0; length]);
+        let full = |length| SecondMoment::Full(values(length));
+        let factored = |rows, columns| SecondMoment::Factored {
+            row_factor: values(rows),
+            column_factor: values(columns),
+        };
+        for (index, moment, said) in [
+            (0, full(4), "second_moment"),
+            (0, factored(1, 5), "must be full below rank 2"),
+            (1, full(24), "must be factored from rank 2"),
+            (1, factored(5, 8), "row_factor"),
+            (1, factored(6, 7), "column_factor"),
+        ] {
+            let text =
+                refused(false, |state| state.variables[index].second_moment = moment.clone());
+            assert!(text.contains(said), "{text}");
+        }
+        assert!(refused(false, |state| state.variables.truncate(1)).contains("variable states"));
+    }
+
+    #[test]
+    fn averages_belong_to_ema_alone() {
+        let values = |length| Some(Values::round_from(DType::Float32, vec![1.0; length]));
+        let text = refused(false, |state| state.variables[0].average = values(5));
+        assert!(text.contains("must hold no average without use_ema"), "{text}");
+        let text = refused(true, |state| state.variables[0].average = values(4));
+        assert!(text.contains("average"), "{text}");
+        let text = refused(true, |state| state.iterations = 1);
+        assert!(text.contains("must hold an average with use_ema"), "{text}");
+        let mut state = AdafactorState::zeros(&parameters(), DType::Float32);
+        state.iterations = 1;
+        assert_eq!(state.check(&parameters(), false), Ok(()));
+        (state.variables[0].average, state.variables[1].average) = (values(5), values(24));
+        assert_eq!(state.check(&parameters(), true), Ok(()));
+    }
+}

@@ -141,6 +141,28 @@ pub(crate) const SCHEDULES: &[Bad] = &[
         keras_type: "TypeError",
     },
     Bad {
+        name: "a-warm-up",
+        attempt: || {
+            schedule(
+                "CosineDecay",
+                r#"{"initial_learning_rate": 1, "decay_steps": 3, "warmup_target": 0.5}"#,
+            )
+        },
+        message: "CosineDecay must have known fields only, got warmup_target",
+        keras_type: "TypeError",
+    },
+    Bad {
+        name: "unknown-field-null",
+        attempt: || {
+            schedule(
+                "CosineDecay",
+                r#"{"initial_learning_rate": 1, "decay_steps": 3, "warmup": null}"#,
+            )
+        },
+        message: "CosineDecay must have known fields only, got warmup",
+        keras_type: "TypeError",
+    },
+    Bad {
         name: "boundaries-no-list",
         attempt: || schedule("PiecewiseConstantDecay", r#"{"boundaries": 3, "values": [1]}"#),
         message: "boundaries must be a list of numbers, got 3",
