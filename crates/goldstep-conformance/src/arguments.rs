@@ -38,9 +38,14 @@ pub(crate) const SCHEDULES: [&str; 6] = [
 static DEFAULTS: LazyLock<Map<String, Value>> =
     LazyLock::new(|| AdafactorArguments::default().to_keras_config().unwrap_or_default());
 
+/// Keras's default of an argument.
+pub(crate) fn default(name: &str) -> Option<&'static Value> {
+    DEFAULTS.get(name)
+}
+
 /// Whether an argument has Keras's default.
 pub(crate) fn is_default(name: &str, value: &Value) -> bool {
-    let default = DEFAULTS.get(name);
+    let default = default(name);
     match (default.and_then(Value::as_f64), value.as_f64()) {
         (Some(default), Some(value)) => default.to_bits() == value.to_bits(),
         _ => default == Some(value),

@@ -147,6 +147,7 @@ pub struct Judge<'a> {
     role: Role,
     capabilities: &'a Capabilities,
     focus: &'a Focus,
+    starts: Option<&'a Expectation>,
 }
 
 /// Why a run ended early.
@@ -160,7 +161,13 @@ impl<'a> Judge<'a> {
     /// A judge of an implementation in that role with those capabilities.
     #[must_use]
     pub const fn new(role: Role, capabilities: &'a Capabilities, focus: &'a Focus) -> Self {
-        Self { role, capabilities, focus }
+        Self { role, capabilities, focus, starts: None }
+    }
+
+    /// The same judge, whose forced steps start from these states and not from what is expected.
+    #[must_use]
+    pub(crate) const fn starting_from(self, starts: &'a Expectation) -> Self {
+        Self { starts: Some(starts), ..self }
     }
 
     /// Judges one run in every mode that the implementation allows. What was observed is noted
@@ -198,6 +205,7 @@ impl<'a> Judge<'a> {
                 judge: self,
                 trial,
                 expectation,
+                starts: self.starts.unwrap_or(expectation),
                 mode: *mode,
                 position,
                 known,
@@ -272,6 +280,8 @@ struct Run<'a, 'o> {
     judge: &'a Judge<'a>,
     trial: &'a Trial<'a>,
     expectation: &'a Expectation,
+    /// What forced steps start from.
+    starts: &'a Expectation,
     mode: Mode,
     position: usize,
     known: &'a Known<'a>,
@@ -303,7 +313,7 @@ impl Run<'_, '_> {
             }
             let expected = self.expectation.steps[index].as_ref();
             let fails = self.expectation.error.as_ref().is_some_and(|one| one.step == Some(index));
-            let before = index.checked_sub(1).map(|index| self.expectation.steps[index].as_ref());
+            let before = index.checked_sub(1).map(|index| self.starts.steps[index].as_ref());
             if self.mode == Mode::Forced {
                 let elsewhere = self.judge.focus.step.is_some_and(|only| only != index + 1);
                 match before {
@@ -584,7 +594,7 @@ impl Run<'_, '_> {
 
     fn finalize(&mut self, implementation: &mut dyn Implementation) -> Result<(), End> {
         let Some(finalized) = &self.expectation.finalized else { return Ok(()) };
-        let last = self.expectation.steps.last().and_then(Option::as_ref);
+        let last = self.starts.steps.last().and_then(Option::as_ref);
         if self.mode == Mode::Forced {
             let Some(last) = last else { return Ok(()) };
             self.force(implementation, last)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask mutants`: the judge before the deliberately wrong.
 
 mod diagnosis;
+mod page;
 mod smoke;
 mod table;
 
@@ -18,6 +19,7 @@ use goldstep_conformance::golden::{Golden, Traces};
 use goldstep_conformance::{Focus, Report, Selection, Subject, run};
 use goldstep_mutants::{Effect, Mistake, Mutant};
 
+use self::diagnosis::Named;
 use crate::{AGREED, MISMATCH, workspace_root};
 
 /// Of a grid with more combinations than this so many are taken, unless all are asked for.
@@ -41,7 +43,7 @@ pub(crate) struct Mutants {
     #[arg(long)]
     all: bool,
     /// Only the runs of the smoke tier, each mistake until the first that rejects it
-    #[arg(long, conflicts_with_all = ["all", "choose_smoke", "diagnose"])]
+    #[arg(long, conflicts_with_all = ["all", "choose_smoke", "diagnose", "publish"])]
     smoke: bool,
     /// Choose the smoke tier anew and write it down
     #[arg(long)]
@@ -49,6 +51,10 @@ pub(crate) struct Mutants {
     /// Judge each mistake as a backend and count how often the diagnosis names it
     #[arg(long, conflicts_with = "choose_smoke")]
     diagnose: bool,
+    /// Judge and diagnose, and write the table into crates/goldstep-mutants/MISTAKES.md; with
+    /// --only, the rows of these mistakes
+    #[arg(long, conflicts_with_all = ["choose_smoke", "diagnose", "format"])]
+    publish: bool,
     /// What is printed to standard output
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -58,8 +64,6 @@ pub(crate) struct Mutants {
 enum Format {
     /// A table.
     Human,
-    /// A table in Markdown.
-    Markdown,
     /// One JSON object.
     Json,
 }
@@ -68,6 +72,8 @@ enum Format {
 struct Verdict {
     mistake: Mistake,
     report: Report,
+    /// What the diagnosis says of a wrong one, if it was asked.
+    named: Option<Named>,
 }
 
 impl Mutants {
@@ -78,18 +84,27 @@ impl Mutants {
         if self.smoke {
             return smoke::check(&golden, &mistakes);
         }
-        if self.diagnose {
-            return diagnosis::diagnose(&golden, &mistakes);
-        }
         let start = Instant::now();
         let selection = selection(&golden, self.all)?;
-        let verdicts = side_by_side(&mistakes, |mistake| judge(&golden, &selection, mistake))?;
+        let bar = indicatif::ProgressBar::new(mistakes.len() as u64);
+        let verdicts = side_by_side(&mistakes, |mistake| {
+            let mut verdict = judge(&golden, &selection, mistake)?;
+            if (self.diagnose || self.publish) && mistake.effect() == Effect::Wrong {
+                verdict.named = Some(Named::of(&golden, mistake, &verdict.report));
+            }
+            bar.inc(1);
+            Ok(verdict)
+        })?;
+        bar.finish_and_clear();
+        if self.diagnose {
+            return diagnosis::print(&verdicts);
+        }
         if self.choose_smoke {
             return smoke::choose(&golden, &verdicts).map(|()| AGREED);
         }
         match self.format {
+            _ if self.publish => page::publish(&verdicts, selection.len())?,
             Format::Human => table::print(&verdicts, selection.len(), start),
-            Format::Markdown => table::print_markdown(&verdicts, selection.len(), self.all),
             Format::Json => println!("{:#}", table::json(&golden, &verdicts)),
         }
         let wrong = wrongly_judged(&verdicts);
@@ -155,7 +170,7 @@ fn coprime(least: usize) -> usize {
 
 fn judge(golden: &Golden, selection: &Selection, mistake: Mistake) -> Result<Verdict> {
     let report = run(golden, selection, &subject(mistake), 1, &|_| {})?;
-    Ok(Verdict { mistake, report })
+    Ok(Verdict { mistake, report, named: None })
 }
 
 /// Applies `work` to every mistake, in their order, on all processors.

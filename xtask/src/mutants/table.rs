@@ -26,30 +26,6 @@ pub(super) fn print(verdicts: &[Verdict], runs: usize, start: Instant) {
     println!("{}, {:.2} s", totals(verdicts, runs), start.elapsed().as_secs_f64());
 }
 
-/// The table that is published.
-pub(super) fn print_markdown(verdicts: &[Verdict], runs: usize, all: bool) {
-    let option = if all { " --all" } else { "" };
-    println!("# Wrong implementations, and what rejects them\n");
-    println!(
-        "{}. Made by `cargo xtask mutants{option} --format markdown`.\n",
-        totals(verdicts, runs)
-    );
-    println!("| id | what is wrong | runs that reject it | first spoils | in family | families |");
-    println!("|---|---|--:|---|---|--:|");
-    for verdict in verdicts {
-        let (family, quantity) = first(verdict);
-        let families = verdict.report.families.iter().filter(|one| !one.differ.is_empty());
-        println!(
-            "| `{}` | {}{} | {} | {quantity} | {family} | {} |",
-            verdict.mistake.id(),
-            harmless(verdict),
-            verdict.mistake.what(),
-            verdict.kills(),
-            families.count()
-        );
-    }
-}
-
 pub(super) fn json(golden: &Golden, verdicts: &[Verdict]) -> serde_json::Value {
     let verdict = |verdict: &Verdict| {
         let families = verdict.report.families.iter().filter(|family| !family.differ.is_empty());
@@ -86,10 +62,10 @@ fn totals(verdicts: &[Verdict], runs: usize) -> String {
 }
 
 /// The first family that rejects it, and the quantity that is spoiled first there.
-fn first(verdict: &Verdict) -> (&str, &'static str) {
+pub(super) fn first(verdict: &Verdict) -> (&str, &'static str) {
     verdict.first().map_or(("–", "–"), |(family, quantity)| (family, quantity.name()))
 }
 
-fn harmless(verdict: &Verdict) -> &'static str {
+pub(super) fn harmless(verdict: &Verdict) -> &'static str {
     if verdict.mistake.effect() == Effect::Harmless { "harmless: " } else { "" }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::agreement::Quantity;
-use crate::arguments::is_default;
+use crate::arguments::{default, is_default};
 use crate::golden::{Case, Family, Golden, Traces, Trial};
 use crate::implementation::{GradientValues, Implementation};
 use crate::judge::{Divergence, Finding};
@@ -13,7 +13,7 @@ use crate::run::{Report, Subject};
 
 use super::causal::{CausalEntry, strip};
 use super::diagnosis::{Diagnosis, Suspect, diagnose};
-use super::predicate::{Feature, Run, describe};
+use super::predicate::{Feature, NO, Run, YES, describe};
 use super::shrink::shrink;
 
 /// Runs of a group that are looked at to name it.
@@ -271,7 +271,7 @@ fn features(
         .collect();
     for name in names {
         let value = |one: &BTreeMap<String, String>| {
-            one.get(name).cloned().unwrap_or_else(|| "default".to_owned())
+            one.get(name).cloned().unwrap_or_else(|| default(name).map(shown).unwrap_or_default())
         };
         let values: BTreeSet<String> = described.iter().map(value).collect();
         let values: Vec<String> = values.into_iter().collect();
@@ -288,12 +288,29 @@ fn features(
 fn properties(trial: &Trial<'_>) -> BTreeMap<String, String> {
     let mut properties: BTreeMap<String, String> = set_arguments(trial).into_iter().collect();
     let mut note = |name: &str, holds: bool| {
-        properties.insert(name.to_owned(), if holds { "yes" } else { "no" }.to_owned());
+        properties.insert(name.to_owned(), if holds { YES } else { NO }.to_owned());
     };
     let gradients = || trial.steps.iter().flat_map(|step| &step.gradients);
     note("missing gradients", gradients().any(Option::is_none));
-    let sparse = |one: &Option<GradientValues>| matches!(one, Some(GradientValues::Sparse { .. }));
-    note("sparse gradients", gradients().any(sparse));
+    let rows = || {
+        gradients().flatten().filter_map(|gradient| match gradient {
+            GradientValues::Sparse { indices, .. } => Some(indices),
+            GradientValues::Dense(_) => None,
+        })
+    };
+    note("sparse gradients", rows().next().is_some());
+    let repeated = |indices: &Vec<i64>| {
+        let distinct: BTreeSet<&i64> = indices.iter().collect();
+        distinct.len() < indices.len()
+    };
+    note("rows given twice", rows().any(repeated));
+    note("negative indices", rows().flatten().any(|index| *index < 0));
+    let shapes = || trial.variables.iter().map(|one| &one.shape);
+    note("axes of length 1", shapes().any(|shape| shape.contains(&1)));
+    note("axes of length 0", shapes().any(|shape| shape.contains(&0)));
+    note("variables of rank 2", shapes().any(|shape| shape.len() == 2));
+    note("variables of rank 3 or more", shapes().any(|shape| shape.len() > 2));
+    note("several variables", trial.variables.len() > 1);
     note("constraints", trial.variables.iter().any(|one| one.constraint.is_some()));
     note("exclusions", !trial.exclude_from_weight_decay.is_empty());
     note("assigned rates", trial.steps.iter().any(|step| step.learning_rate.is_some()));

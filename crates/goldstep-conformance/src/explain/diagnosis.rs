@@ -8,7 +8,7 @@ use crate::known::Known;
 use crate::observed::Observations;
 use crate::run::Factory;
 
-use super::record::record;
+use super::record::{record, record_forced};
 
 /// More names than this help nobody.
 const MOST_NAMES: usize = 3;
@@ -53,7 +53,12 @@ impl Diagnosis {
 /// A run with what the judged implementation gave.
 struct Evidence<'a> {
     trial: &'a Trial<'a>,
-    recorded: Expectation,
+    /// From the start to the end on its own state.
+    free: Expectation,
+    /// Each step from the golden state before it, where its state can be set.
+    forced: Option<Expectation>,
+    /// The golden states.
+    starts: &'a Expectation,
     failing: bool,
 }
 
@@ -76,8 +81,10 @@ pub(super) fn diagnose(
         while used < rounds.len() && evidence.len() < size {
             let (trial, failing) = rounds[used];
             used += 1;
-            if let Some(recorded) = record(subject, capabilities, trial) {
-                evidence.push(Evidence { trial, recorded, failing });
+            let starts = trial.expectation_for(&capabilities.expectation);
+            if let Some(free) = record(subject, capabilities, trial) {
+                let forced = record_forced(subject, capabilities, trial, starts);
+                evidence.push(Evidence { trial, free, forced, starts, failing });
             }
         }
         let new = &evidence[fresh..];
@@ -167,17 +174,25 @@ fn agreement(
     capabilities: &Capabilities,
     evidence: &Evidence<'_>,
 ) -> Option<f64> {
-    let shows_all = capabilities.states.len() == 4;
     let own = suspect.describe().capabilities.clone();
-    let can = Capabilities { set_state: shows_all, states: capabilities.states.clone(), ..own };
-    let trial =
-        Trial { expectation: &evidence.recorded, expected_in: None, ..evidence.trial.clone() };
+    let can = Capabilities { states: capabilities.states.clone(), ..own };
     let focus = Focus::default();
     let judge = Judge::new(Role::Other, &can, &focus);
     let mut seen = Observations::default();
-    match judge.judge(suspect, &trial, 0, &Known::none(), &mut seen) {
-        Outcome::Agrees => {}
-        _ => return None,
+    let mut agrees = |mode: Mode, recorded: &Expectation| {
+        let trial = Trial { expectation: recorded, expected_in: None, ..evidence.trial.clone() };
+        let judge = match mode {
+            Mode::Forced => judge.clone().starting_from(evidence.starts),
+            Mode::Free => judge.clone(),
+        };
+        let outcome = judge.judge_in(&[mode], suspect, &trial, 0, &Known::none(), &mut seen);
+        matches!(outcome, Outcome::Agrees)
+    };
+    // Forced first: it is the one that most suspects fail.
+    if !evidence.forced.as_ref().is_none_or(|forced| agrees(Mode::Forced, forced))
+        || !agrees(Mode::Free, &evidence.free)
+    {
+        return None;
     }
     let worst = seen.worst(Mode::Forced, Quantity::Variable);
     let anchored = worst.filter(|worst| matches!(worst.allowance, Allowance::Anchored(_)));

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::report::numbers::thousands;
+
+/// The values of a property that a run has or has not.
+pub(super) const YES: &str = "yes";
+pub(super) const NO: &str = "no";
 /// Conditions beyond this number do not explain anything to a reader.
 const MOST_ALTERNATIVES: usize = 3;
+/// Nor do more values of one argument.
+const MOST_VALUES: usize = 4;
 
 /// A property of runs: an argument, the element type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,31 +39,42 @@ struct Condition {
 
 /// Says which runs fail, in terms of their features.
 ///
-/// Exact where the failing runs are those that fulfil a few conditions, or one of a few
-/// alternatives; otherwise the conditions that every failing run fulfils, with the count of others
-/// that fulfil them too.
+/// Exact where the failing runs, or the passing ones, are those that fulfil a few conditions, or
+/// where the failing ones fulfil one of a few alternatives. Otherwise the conditions that every
+/// failing run fulfils, if they exclude most of the others, with the count of those that fulfil
+/// them and do not fail.
 #[must_use]
 pub fn describe(features: &[Feature], runs: &[Run]) -> String {
     let failing = runs.iter().filter(|run| run.failed).count();
     if failing == runs.len() {
         return "all of them".to_owned();
     }
-    let necessary = necessary(features, runs);
-    let matching = count(&necessary, runs);
+    let (required, matching) = minimal(necessary(features, runs), runs, 0);
     if matching == failing {
-        let minimal = minimal(necessary, matching, runs);
-        return format!("all with {}, none without", text(&minimal, features));
+        return format!("all with {}, {}", text(&required, features), rest(&required, features));
     }
-    if let Some(alternatives) = alternatives(features, runs, failing) {
+    let alternatives = alternatives(features, runs, failing);
+    let passing: Vec<Run> =
+        runs.iter().map(|run| Run { failed: !run.failed, ..run.clone() }).collect();
+    let (excepted, spared) = minimal(necessary(features, &passing), &passing, 0);
+    // Of two exact descriptions the shorter one.
+    let parts = alternatives.as_ref().map_or(usize::MAX, Vec::len);
+    if spared == passing.len() - failing && excepted.len() <= MOST_ALTERNATIVES && parts > 2 {
+        return format!("all but those with {}", text(&excepted, features));
+    }
+    if let Some(alternatives) = alternatives {
         let texts: Vec<String> =
             alternatives.iter().map(|conditions| text(conditions, features)).collect();
-        return format!("all with {}, none without", texts.join(" or "));
+        return format!("all with {}; no others", texts.join(", or with "));
     }
-    let minimal = minimal(necessary, matching, runs);
-    if minimal.is_empty() {
+    // What excludes hardly anything is no explanation.
+    let (required, matching) =
+        minimal(necessary(features, runs), runs, (runs.len() - failing).div_ceil(10));
+    if 2 * (matching - failing) > runs.len() - failing {
         return "no argument in common".to_owned();
     }
-    format!("only with {}: {failing} of {matching}", text(&minimal, features))
+    let (failing, matching) = (thousands(failing), thousands(matching));
+    format!("only with {}, {failing} of those {matching}", text(&required, features))
 }
 
 fn fulfils(run: &Run, conditions: &[Condition]) -> bool {
@@ -80,19 +98,21 @@ fn necessary(features: &[Feature], runs: &[Run]) -> Vec<Condition> {
     (0..features.len()).filter_map(condition).collect()
 }
 
-/// Drops every condition without which as many runs match.
-fn minimal(mut conditions: Vec<Condition>, matching: usize, runs: &[Run]) -> Vec<Condition> {
+/// Drops every condition without which at most `slack` more runs match; and how many match.
+fn minimal(mut conditions: Vec<Condition>, runs: &[Run], slack: usize) -> (Vec<Condition>, usize) {
+    let most = count(&conditions, runs) + slack;
     let mut position = 0;
     while position < conditions.len() {
         let mut fewer = conditions.clone();
         fewer.remove(position);
-        if count(&fewer, runs) == matching {
+        if count(&fewer, runs) <= most {
             conditions = fewer;
         } else {
             position += 1;
         }
     }
-    conditions
+    let matching = count(&conditions, runs);
+    (conditions, matching)
 }
 
 /// A few conjunctions that together hold for the failing runs and for no other.
@@ -168,20 +188,84 @@ fn widened(mut conditions: Vec<Condition>, features: &[Feature], runs: &[Run]) -
     conditions
 }
 
+/// `a=1, b≠2 and missing gradients`.
 fn text(conditions: &[Condition], features: &[Feature]) -> String {
-    let one = |condition: &Condition| {
-        let Feature { name, values } = &features[condition.feature];
-        let others: Vec<usize> =
-            (0..values.len()).filter(|value| !condition.values.contains(value)).collect();
-        let shown: Vec<&str> =
-            condition.values.iter().map(|value| values[*value].as_str()).collect();
-        match (shown.as_slice(), others.as_slice()) {
-            ([value], _) => format!("{name}={value}"),
-            (_, [other]) => format!("{name}≠{}", values[*other]),
-            _ => format!("{name} in {{{}}}", shown.join(", ")),
-        }
+    let each: Vec<String> = conditions.iter().map(|one| one.text(features)).collect();
+    enumerated(&each, "and")
+}
+
+/// What is said of the runs that do not fulfil the conditions.
+fn rest(conditions: &[Condition], features: &[Feature]) -> &'static str {
+    let plain = |one: &Condition| {
+        one.values.iter().all(|value| features[one.feature].values[*value] != NO)
+            && one.values.len() == 1
     };
-    conditions.iter().map(one).collect::<Vec<_>>().join(" and ")
+    if conditions.iter().all(plain) { "none without" } else { "no others" }
+}
+
+/// `a, b and c`.
+fn enumerated(each: &[String], word: &str) -> String {
+    match each {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} {word} {last}", first.join(", ")),
+    }
+}
+
+impl Condition {
+    fn text(&self, features: &[Feature]) -> String {
+        let Feature { name, values } = &features[self.feature];
+        let pick = |inside: bool| -> Vec<String> {
+            let chosen = (0..values.len()).filter(|at| self.values.contains(at) == inside);
+            let mut chosen: Vec<String> = chosen.map(|at| values[at].clone()).collect();
+            chosen.sort_by(|one, other| number(one).total_cmp(&number(other)));
+            chosen
+        };
+        let (inside, outside) = (pick(true), pick(false));
+        match (inside.as_slice(), outside.as_slice()) {
+            ([value], _) if value == YES => return name.clone(),
+            ([value], _) if value == NO => return format!("no {name}"),
+            ([value], _) => return format!("{name}={value}"),
+            (_, [other]) => return format!("{name}≠{other}"),
+            _ => {}
+        }
+        if let Some(range) = range(name, &inside, &outside) {
+            return range;
+        }
+        if outside.len() < inside.len() && outside.len() <= MOST_VALUES {
+            return format!("{name} other than {}", enumerated(&outside, "or"));
+        }
+        let (shown, more) = inside.split_at(inside.len().min(MOST_VALUES));
+        match more.len() {
+            0 => format!("{name}={}", enumerated(shown, "or")),
+            more => format!("{name}={} or one of {more} more values", shown.join(", ")),
+        }
+    }
+}
+
+/// `name≥2` or `1≤name≤2`, if the values are all those in a range, as far as there are numbers.
+fn range(name: &str, inside: &[String], outside: &[String]) -> Option<String> {
+    let (first, last) = (inside.first()?, inside.last()?);
+    let (least, most) = (number(first), number(last));
+    if inside.iter().any(|value| number(value).is_nan()) {
+        return None;
+    }
+    let others = || outside.iter().map(|value| number(value)).filter(|value| !value.is_nan());
+    let (below, above) = (others().any(|one| one < least), others().any(|one| one > most));
+    if others().any(|one| one > least && one < most) {
+        return None;
+    }
+    match (below, above) {
+        (true, false) => Some(format!("{name}≥{first}")),
+        (false, true) => Some(format!("{name}≤{last}")),
+        (true, true) if inside.len() > 2 => Some(format!("{first}≤{name}≤{last}")),
+        _ => None,
+    }
+}
+
+/// A value as a number; NaN, which is sorted last, for `None` and words.
+fn number(value: &str) -> f64 {
+    value.parse().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -210,7 +294,7 @@ mod tests {
     #[test]
     fn one_argument() {
         assert_eq!(runs(|run| run[0] == 1), "all with weight_decay=0.004, none without");
-        assert_eq!(runs(|run| run[1] != 1), "all with rate≠0.01, none without");
+        assert_eq!(runs(|run| run[1] != 1), "all with rate≠0.01, no others");
         assert_eq!(runs(|_| true), "all of them");
     }
 
@@ -222,7 +306,7 @@ mod tests {
         );
         assert_eq!(
             runs(|run| run[0] == 1 || run[2] == 1),
-            "all with weight_decay=0.004 or use_ema=True, none without"
+            "all with weight_decay=0.004, or with use_ema=True; no others"
         );
     }
 
@@ -231,8 +315,79 @@ mod tests {
         let odd = |run: &[usize]| run[0] == 1 && (run[1] + run[2]) % 2 == 1;
         assert_eq!(
             runs(odd),
-            "all with weight_decay=0.004 and use_ema=True and rate≠0.01 or \
-             weight_decay=0.004 and rate=0.01 and use_ema=False, none without"
+            "all with weight_decay=0.004, use_ema=True and rate≠0.01, or with weight_decay=0.004, \
+             rate=0.01 and use_ema=False; no others"
         );
+        assert_eq!(
+            runs(|run| run[0] == 0 || run[1] != 2 || run[2] == 0),
+            "all but those with weight_decay=0.004, rate=schedule and use_ema=True"
+        );
+    }
+
+    /// One feature with those values: what is said when those at `failing` fail.
+    fn of_values(values: &[&str], failing: &[usize]) -> String {
+        let feature = Feature {
+            name: "x".to_owned(),
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+        };
+        let run = |value| Run { values: vec![value], failed: failing.contains(&value) };
+        let runs: Vec<Run> = (0..values.len()).map(run).collect();
+        describe(&[feature], &runs)
+    }
+
+    #[test]
+    fn many_values_are_said_in_few_words() {
+        let numbers = ["1", "0.5", "0", "0.6", "0.7", "None"];
+        for (failing, expected) in [
+            (vec![2, 1], "x≤0.5"),
+            (vec![0, 4], "x≥0.7"),
+            (vec![0, 1, 3, 4], "x≥0.5"),
+            (vec![1, 3, 4], "0.5≤x≤0.7"),
+            (vec![2, 0], "x=0 or 1"),
+            (vec![5, 2, 0], "x=0, 1 or None"),
+            (vec![0, 2, 3, 5], "x other than 0.5 or 0.7"),
+            (vec![0, 1, 2, 3, 4], "x≠None"),
+        ] {
+            assert_eq!(of_values(&numbers, &failing), format!("all with {expected}, no others"));
+        }
+        let words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+        assert_eq!(
+            of_values(&words, &[0, 1, 2, 3, 4, 5]),
+            "all with x=a, b, c, d or one of 2 more values, no others"
+        );
+    }
+
+    #[test]
+    fn what_a_run_has_or_has_not() {
+        assert_eq!(of_values(&["no", "yes"], &[1]), "all with x, none without");
+        assert_eq!(of_values(&["no", "yes"], &[0]), "all with no x, no others");
+    }
+
+    #[test]
+    fn what_passes_may_be_simpler_to_say() {
+        let feature = |name: &str| Feature {
+            name: name.to_owned(),
+            values: vec![NO.to_owned(), YES.to_owned()],
+        };
+        let features = [feature("a"), feature("b"), feature("c")];
+        let mut runs = Vec::new();
+        for values in [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 0]] {
+            runs.push(Run { values: values.to_vec(), failed: true });
+        }
+        runs.push(Run { values: vec![1, 1, 1], failed: false });
+        runs.push(Run { values: vec![1, 1, 1], failed: false });
+        assert_eq!(describe(&features, &runs), "all but those with a, b and c");
+    }
+
+    #[test]
+    fn conditions_that_exclude_little_are_not_said() {
+        let features =
+            [Feature { name: "x".to_owned(), values: vec!["1".to_owned(), "2".to_owned()] }];
+        let mut runs: Vec<Run> =
+            (0..80).map(|at| Run { values: vec![0], failed: at % 5 == 0 }).collect();
+        runs.extend([false; 3].map(|failed| Run { values: vec![1], failed }));
+        assert_eq!(describe(&features, &runs), "no argument in common");
+        runs.extend([false; 80].map(|failed| Run { values: vec![1], failed }));
+        assert_eq!(describe(&features, &runs), "only with x=1, 16 of those 80");
     }
 }

@@ -10,6 +10,7 @@ use crate::implementation::{
     BuildRequest, Capabilities, Failure, Implementation, StateRequest, StepIntermediates,
     StepRequest, StepResponse,
 };
+use crate::judge::slices;
 
 /// The run of one implementation from its start to its end or its refusal.
 ///
@@ -26,15 +27,9 @@ pub(super) fn record(
         return Some(recorded);
     }
     for (index, step) in trial.steps.iter().enumerate() {
-        let gradients: Vec<_> = step.gradients.iter().map(Option::as_ref).collect();
-        let response = implementation.step(&StepRequest {
-            learning_rate: step.learning_rate.as_ref(),
-            gradients: &gradients,
-            states: &capabilities.states,
-            intermediates: false,
-        });
-        match response {
-            Ok(response) => recorded.steps[index] = Some(expected(response, trial)),
+        let rate = step.learning_rate.as_ref();
+        match answer(implementation, capabilities, trial, (index, rate)) {
+            Ok(answer) => recorded.steps[index] = Some(answer),
             Err(failure) => {
                 recorded.error = Some(refusal(failure, Some(index))?);
                 return Some(recorded);
@@ -42,6 +37,52 @@ pub(super) fn record(
         }
     }
     if trial.expectation.finalized.is_some() {
+        let variables = implementation.finalize().ok()?;
+        recorded.finalized = Some(variables.into_iter().map(Arc::from).collect());
+    }
+    Some(recorded)
+}
+
+/// Every step of a run from the state before it in `starts`, and finalized from the last of them.
+///
+/// `None` where states cannot be set, or where it gives no answer.
+pub(super) fn record_forced(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+    starts: &Expectation,
+) -> Option<Expectation> {
+    if !capabilities.set_state || starts.error.as_ref().is_some_and(|one| one.step.is_none()) {
+        return None;
+    }
+    let mut recorded = Expectation { steps: Vec::new(), finalized: None, error: None };
+    recorded.steps.resize(trial.steps.len(), None);
+    build(implementation, capabilities, trial).ok()?;
+    let (mut rate, mut assigned, mut resumed) = (None, None, false);
+    for (index, step) in trial.steps.iter().enumerate() {
+        if step.learning_rate.is_some() {
+            rate = step.learning_rate.as_ref();
+            assigned = rate;
+        }
+        if let Some(before) = index.checked_sub(1) {
+            let Some(before) = &starts.steps[before] else { continue };
+            // As the judge does it: what a restore leaves out must not be there already.
+            if !std::mem::replace(&mut resumed, true) {
+                build(implementation, capabilities, trial).ok()?;
+                assigned = rate;
+            }
+            resume(implementation, before)?;
+        }
+        match answer(implementation, capabilities, trial, (index, assigned.take())) {
+            Ok(answer) => recorded.steps[index] = Some(answer),
+            Err(failure) => {
+                recorded.error = Some(refusal(failure, Some(index))?);
+                return Some(recorded);
+            }
+        }
+    }
+    if let (Some(_), Some(Some(last))) = (&starts.finalized, starts.steps.last()) {
+        resume(implementation, last)?;
         let variables = implementation.finalize().ok()?;
         recorded.finalized = Some(variables.into_iter().map(Arc::from).collect());
     }
@@ -61,18 +102,7 @@ pub(super) fn observe(
     let before = index.checked_sub(1).map(|before| trial.expectation.steps[before].as_ref());
     let mut start = 0;
     if let (Some(Some(golden)), false) = (before, free) {
-        let variables: Vec<&[f64]> = golden.variables.iter().map(|one| &**one).collect();
-        let (r, c) = (slices(&golden.r), slices(&golden.c));
-        let (v, ema) = (slices(&golden.v), slices(&golden.ema));
-        let request = StateRequest {
-            iterations: golden.iterations,
-            variables: &variables,
-            r: &r,
-            c: &c,
-            v: &v,
-            ema: &ema,
-        };
-        implementation.set_state(&request).ok()?;
+        resume(implementation, golden)?;
         start = index;
     }
     // A rate that was assigned before the first step that is run still holds.
@@ -116,8 +146,35 @@ fn build(
     })
 }
 
-fn slices(tensors: &[Option<Tensor>]) -> Vec<Option<&[f64]>> {
-    tensors.iter().map(Option::as_deref).collect()
+/// What a step with that index and that assigned rate gives.
+fn answer(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+    (index, learning_rate): (usize, Option<&Value>),
+) -> Result<Expected, Failure> {
+    let gradients: Vec<_> = trial.steps[index].gradients.iter().map(Option::as_ref).collect();
+    let request = StepRequest {
+        learning_rate,
+        gradients: &gradients,
+        states: &capabilities.states,
+        intermediates: false,
+    };
+    implementation.step(&request).map(|response| expected(response, trial))
+}
+
+/// Takes a golden state as if it were a checkpoint.
+fn resume(implementation: &mut dyn Implementation, golden: &Expected) -> Option<()> {
+    let variables: Vec<&[f64]> = golden.variables.iter().map(|one| &**one).collect();
+    let request = StateRequest {
+        iterations: golden.iterations,
+        variables: &variables,
+        r: &slices(&golden.r),
+        c: &slices(&golden.c),
+        v: &slices(&golden.v),
+        ema: &slices(&golden.ema),
+    };
+    implementation.set_state(&request).ok()
 }
 
 fn refusal(failure: Failure, step: Option<usize>) -> Option<ExpectedError> {

@@ -10,7 +10,7 @@ use crate::golden::Traces;
 use crate::observed::Worst;
 use crate::report::numbers::{error, thousands};
 
-/// Rows of mutants that are shown before the rest is folded.
+/// Colours of the lines of a plot.
 const SERIES: usize = 5;
 
 pub(super) fn page(dossier: &Dossier<'_>) -> Markup {
