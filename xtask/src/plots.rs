@@ -57,7 +57,7 @@ impl Plots {
     }
 }
 
-/// An HTML block without a blank line, as Markdown wants it around an SVG.
+/// An HTML block without a blank line but the one at its end, as Markdown wants it around an SVG.
 fn draw(figure: &Figure) -> Result<String> {
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -74,7 +74,8 @@ fn draw(figure: &Figure) -> Result<String> {
     for line in svg.lines().filter(|line| !line.trim().is_empty()) {
         writeln!(html, "{}", line.trim_end())?;
     }
-    html.push_str("</div>\n");
+    // The blank line ends the block: what follows is Markdown again.
+    html.push_str("</div>\n\n");
     Ok(html)
 }
 
@@ -139,4 +140,31 @@ fn bounds(values: impl Iterator<Item = f64>, log: bool) -> Result<std::ops::Rang
 fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise rustdoc shows the headings and links after a figure as they are written.
+    #[test]
+    fn a_figure_is_one_block_of_html() {
+        let line = |slope: f64| Line {
+            label: format!("slope {slope}"),
+            points: vec![(1.0, slope), (10.0, 10.0 * slope)],
+        };
+        let figure = Figure {
+            name: "lines",
+            title: "Two lines",
+            x: "x",
+            y: "y",
+            log_x: true,
+            log_y: false,
+            legend: SeriesLabelPosition::UpperLeft,
+            lines: vec![line(1.0), line(2.0)],
+        };
+        let html = draw(&figure).unwrap();
+        assert_eq!(html.matches("stroke-width=\"2\"").count(), 4, "two lines and their legends");
+        assert_eq!(html.find("\n\n"), Some(html.len() - 2), "no blank line but the last");
+    }
 }

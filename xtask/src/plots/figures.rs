@@ -279,7 +279,7 @@ fn weight_decay() -> Result<Figure> {
     }
     Ok(Figure {
         name: "weight_decay",
-        title: "A parameter whose gradient is 0: x −= x · weight_decay · learning_rate, here 0.1",
+        title: "A parameter whose gradient is 0, learning_rate 0.1",
         x: "step t",
         y: "x",
         log_x: false,
