@@ -64,6 +64,32 @@ pub trait Lanes: Copy {
         array
     }
 
+    /// The smallest lane; a NaN may be missed.
+    #[inline(always)]
+    fn least(self) -> Self::Real {
+        let mut lanes = self.to_array();
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                let (left, right) = (lanes[i], lanes[i + half]);
+                lanes[i] = if right < left { right } else { left };
+            }
+        }
+        lanes[0]
+    }
+
+    /// The largest lane; a NaN may be missed.
+    #[inline(always)]
+    fn largest(self) -> Self::Real {
+        let mut lanes = self.to_array();
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                let (left, right) = (lanes[i], lanes[i + half]);
+                lanes[i] = if right > left { right } else { left };
+            }
+        }
+        lanes[0]
+    }
+
     /// The sum of all lanes, added in f64 in a fixed tree.
     #[inline(always)]
     fn total(self) -> f64 {
@@ -91,10 +117,10 @@ pub trait Memory<T>: Lanes {
     fn write_head(self, target: &mut [T]);
 }
 
-/// The sums of the first `R` vectors, a power of two, one in each lane, every vector summed in a
-/// fixed tree. The other lanes are zero.
+/// The sums of `R` vectors, a power of two, one in each lane, every vector summed in a fixed tree.
+/// The other lanes are zero.
 #[inline(always)]
-pub(crate) fn sums_of_rows<V: Lanes, const R: usize>(v: &[V; LANES]) -> V {
+pub(crate) fn sums_of_rows<V: Lanes, const R: usize>(v: &[V; R]) -> V {
     let mut sums = *v;
     let mut count = R;
     // Each level halves the lanes of a row; it halves the vectors too, as long as there are two.

@@ -32,9 +32,10 @@ use crate::tile::Tile;
 pub(crate) struct Summary<R> {
     /// `mean(r)`.
     pub(crate) mean: R,
-    /// Between which `α / max(1, rms(u) / d)` the algebra agrees with the literal formula.
-    least_scale: f64,
-    largest_scale: f64,
+    /// Between which squares of `α / max(1, rms(u) / d)` the algebra agrees with the literal
+    /// formula.
+    least_square: f64,
+    largest_square: f64,
 }
 
 impl<R: Real> Summary<R> {
@@ -43,7 +44,7 @@ impl<R: Real> Summary<R> {
 
     /// The summary of a matrix of which only `mean(r)` is known.
     pub(crate) const fn literal(mean: R) -> Self {
-        Self { mean, least_scale: f64::INFINITY, largest_scale: 0.0 }
+        Self { mean, least_square: f64::INFINITY, largest_square: 0.0 }
     }
 
     /// Room for intermediate results at both ends of the normal range.
@@ -83,15 +84,14 @@ impl<R: Real> Summary<R> {
         }
     }
 
-    /// The scales with which `scale²·mean(r)`, `s_i²` and `s_i·t_j` stay in the normal range, for
-    /// the smallest and the largest of each.
+    /// The scales with which `scale²`, `scale²·mean(r)`, `s_i²` and `(s_i·t_j)²` stay in the normal
+    /// range, for the smallest and the largest of each.
     fn regular(mean: (f64, f64), share: (f64, f64), second_moment: (f64, f64)) -> Self {
         let (low, high) = Self::range();
-        let (least_square, largest_square) = (mean.0.min(1.0 / share.1), mean.1.max(1.0 / share.0));
         Self {
             mean: R::ZERO,
-            least_scale: (low * second_moment.1.sqrt()).max((low / least_square).sqrt()),
-            largest_scale: (high * second_moment.0.sqrt()).min((high / largest_square).sqrt()),
+            least_square: low * (1.0 / mean.0).max(share.1).max(second_moment.1).max(1.0),
+            largest_square: high * (1.0 / mean.1).min(share.0).min(second_moment.0).min(1.0),
         }
     }
 
@@ -101,28 +101,29 @@ impl<R: Real> Summary<R> {
         let (low, high) = Self::range();
         let threshold = clip_threshold.to_f64();
         let least = R::MIN_POSITIVE.to_f64() / (1e-7 * threshold * threshold);
-        Limits { low, high: high.min(1.0 / low), least }
+        Limits { low: low.max(least), high: high.min(1.0 / low) }
     }
 
     /// The summary of each of sixteen small matrices within the limits.
     pub(crate) fn of_group(sums: SmallSums) -> Self {
-        // `scale²` alone is one of the intermediate results there.
-        let (least, largest) = sums.row_factor;
-        Self::regular((least.min(1.0), largest.max(1.0)), sums.share, sums.second_moment)
+        let range = (sums.lowest, sums.highest);
+        Self::regular(range, range, range)
     }
 
     /// Whether the algebra agrees with the literal formula for some scale.
     const fn is_ever_regular(&self) -> bool {
-        self.least_scale < self.largest_scale
+        self.least_square < self.largest_square
     }
 
     /// The scale if the algebra agrees with the literal formula: if all intermediate results stay
     /// in the normal range, or are exactly zero.
     pub(crate) fn regular_scale(&self, scale: UpdateScale<R>) -> Option<f64> {
-        let is_regular = |scale: f64| {
-            (scale > self.least_scale || scale.to_bits() == 0) && scale < self.largest_scale
-        };
-        scale.quotient.filter(|&scale| self.is_ever_regular() && is_regular(scale))
+        let quotient = scale.quotient?;
+        let square = quotient * quotient;
+        let is_regular = self.is_ever_regular()
+            && square < self.largest_square
+            && (square > self.least_square || quotient.to_bits() == 0);
+        is_regular.then_some(quotient)
     }
 }
 

@@ -146,7 +146,12 @@ struct Full<'a, R, C, D> {
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Full<'_, R, C, D> {
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, _: usize, j: usize) -> V {
+    fn row<V: Lanes<Real = R>>(&self, _: usize) -> V {
+        V::zero()
+    }
+
+    #[inline(always)]
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, _: V, j: usize) -> V {
         let v = V::load(self.vectors.get(j).unwrap_or(&self.last));
         let u = update_or_none(gradient, self.clip, v, self.underflow);
         self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))

@@ -34,27 +34,32 @@ pub(crate) struct Factors<'a, R> {
 }
 
 impl<R: Real> Factors<'_, R> {
-    /// `u` of sixteen elements in row `i` and vector `j` of columns.
+    /// `r` of row `i`.
+    #[inline(always)]
+    fn row(&self, i: usize) -> R {
+        lane(self.row_factor, self.first_row + i)
+    }
+
+    /// `u` of sixteen elements in vector `j` of columns of the row with factor `r`.
     #[inline(always)]
     fn update<V: Lanes<Real = R>, C: Clip<R>>(
         &self,
         gradient: V,
         clip: C,
         underflow: SecondMomentUnderflow,
-        (i, j): (usize, usize),
+        (r, j): (V, usize),
     ) -> V {
-        let r = lane(self.row_factor, self.first_row + i);
         let c = V::load(&self.column_factor[j].0);
-        let second_moment = V::splat((r / self.mean).flush()).mul(c).flush();
+        let second_moment = r.div(V::splat(self.mean)).flush().mul(c).flush();
         let u = update_of(gradient, clip, second_moment);
         if underflow == SecondMomentUnderflow::MatchKeras {
             return u;
         }
-        let row_root = if r > R::ZERO { R::ONE / r.root() } else { R::ZERO };
+        let row_root = r.select_zero(V::zero(), V::splat(R::ONE).div(r.sqrt()));
         let column_root = V::splat(self.mean.root()).div(c.sqrt());
         let column_root = c.select_zero(V::zero(), column_root);
         let g = clip.apply(gradient).flush();
-        second_moment.select_zero(g.mul(V::splat(row_root)).mul(column_root), u)
+        second_moment.select_zero(g.mul(row_root).mul(column_root), u)
     }
 }
 
@@ -82,9 +87,10 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for LiteralSquares<'_, T, C> {
         let mut total = 0.0;
         for i in 0..self.gradient.rows() {
             let mut sum = V::zero();
+            let r = V::splat(self.factors.row(i));
             for (j, gradient) in self.gradient.row(i).chunks(LANES).enumerate() {
                 let g = read_up_to::<T, V>(gradient);
-                let u = self.factors.update(g, self.clip, self.underflow, (i, j));
+                let u = self.factors.update(g, self.clip, self.underflow, (r, j));
                 if gradient.len() == LANES {
                     sum = sum.add(u.mul(u));
                 } else {
@@ -137,8 +143,13 @@ struct Literal<'a, R, C, D> {
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Literal<'_, R, C, D> {
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, i: usize, j: usize) -> V {
-        let u = self.factors.update(gradient, self.clip, self.underflow, (i, j));
+    fn row<V: Lanes<Real = R>>(&self, i: usize) -> V {
+        V::splat(self.factors.row(i))
+    }
+
+    #[inline(always)]
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V {
+        let u = self.factors.update(gradient, self.clip, self.underflow, (row, j));
         self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
     }
 }

@@ -136,10 +136,9 @@ impl<V: Lanes> Range<V> {
 
     #[inline(always)]
     fn extent(self) -> Extent {
-        let (least, largest) = (self.least.to_array(), self.largest.to_array());
         Extent {
-            least: least.into_iter().fold(f64::INFINITY, |x, y| x.min(y.to_f64())),
-            largest: largest.into_iter().fold(0.0, |x, y| x.max(y.to_f64())),
+            least: self.least.least().to_f64(),
+            largest: self.largest.largest().to_f64(),
             sum: self.sum + self.total.total(),
         }
     }

@@ -145,8 +145,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
                     *sum = sum.add(square(vector_of::<T, V>(row, k), clip));
                 }
             }
-            let inverse =
-                V::call(InverseFactors::<V, LANES> { factors, row_factor: r, squares: &sums });
+            let inverse = V::call(InverseFactors { factors, row_factor: r, squares: &sums });
             for (row, &inverse) in g.chunks_exact(n).zip(&inverse) {
                 let inverse = V::splat(inverse);
                 for k in 0..K {

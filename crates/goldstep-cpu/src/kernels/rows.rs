@@ -24,7 +24,7 @@ use goldstep_core::Element;
 /// Independent sums of a row. Eight were no faster with AVX-512, and spill with AVX2.
 const SUMS: usize = 4;
 /// Columns up to which a block has sixteen rows.
-const SHORT: usize = 512;
+const SHORT: usize = 128;
 /// Columns up to which two blocks of four rows and the column sums stay in a first-level cache.
 const BESIDE: usize = 1024;
 /// Columns up to which four rows stay in a second-level cache.
@@ -132,7 +132,7 @@ pub(super) struct InverseFactors<'a, V: Lanes, const R: usize> {
     pub(super) factors: Factors<V>,
     pub(super) row_factor: &'a mut [V::Real],
     /// The squares of each row, summed into sixteen lanes.
-    pub(super) squares: &'a [V; LANES],
+    pub(super) squares: &'a [V; R],
 }
 
 impl<V: Lanes, const R: usize> Routine<V> for InverseFactors<'_, V, R> {
@@ -140,7 +140,7 @@ impl<V: Lanes, const R: usize> Routine<V> for InverseFactors<'_, V, R> {
 
     #[inline(always)]
     fn run(self) -> [V::Real; LANES] {
-        self.factors.update(self.row_factor, sums_of_rows::<V, R>(self.squares))
+        self.factors.update(self.row_factor, sums_of_rows(self.squares))
     }
 }
 
@@ -163,9 +163,11 @@ fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const BESID
             Some(before) if BESIDE => {
                 before.beside::<C>(rows, clip, (&mut *column_sums, &mut *weighted_sums))
             }
-            _ => V::call(SquaresOfRows { rows, clip }),
+            _ => V::call(SquaresOfRows::<_, _, R> { rows, clip }),
         };
-        let inverse = V::call(InverseFactors::<V, R> { factors, row_factor, squares: &squares });
+        let factors = InverseFactors { factors, row_factor, squares: &squares };
+        // Inside the loop where a call would hold up the stream.
+        let inverse = if BESIDE { factors.run() } else { V::call(factors) };
         let block = Block::new(rows, &inverse);
         if BESIDE {
             before = Some(block);
@@ -179,8 +181,8 @@ fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const BESID
     for row_factor in chunks.into_remainder().chunks_mut(1) {
         let (row, after) = rest.split_rows(1);
         rest = after;
-        let squares = V::call(SquaresOfRows { rows: row, clip });
-        let inverse = V::call(InverseFactors::<V, 1> { factors, row_factor, squares: &squares });
+        let squares = V::call(SquaresOfRows::<_, _, 1> { rows: row, clip });
+        let inverse = V::call(InverseFactors { factors, row_factor, squares: &squares });
         let block = Block::<'_, T, V, 1>::new(row, &inverse);
         block.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
     }
@@ -221,10 +223,10 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         next: Tile<'_, T>,
         clip: C,
         (column_sums, weighted_sums): Sums<'_, V::Real>,
-    ) -> [V; LANES] {
+    ) -> [V; R] {
         let share = self.share();
-        let mut squares = [V::zero(); LANES];
-        for (i, squares) in squares.iter_mut().enumerate().take(R) {
+        let mut squares = [V::zero(); R];
+        for (i, squares) in squares.iter_mut().enumerate() {
             let columns = &mut column_sums[i * share..(i + 1) * share];
             let weighted = &mut weighted_sums[i * share..(i + 1) * share];
             let mut rows = self.rows;
@@ -252,7 +254,7 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         let taken = share * R;
         let (_, rest) = next.split_columns(taken * LANES);
         if rest.columns() > 0 {
-            let of_rest = V::call(SquaresOfRows { rows: rest, clip });
+            let of_rest = V::call(SquaresOfRows::<_, _, R> { rows: rest, clip });
             for (squares, of_rest) in squares.iter_mut().zip(of_rest) {
                 *squares = squares.add(of_rest);
             }
@@ -326,19 +328,23 @@ fn add_column<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
     add_to(w, weighted_sum);
 }
 
-/// The squares of each of at most sixteen rows, summed into sixteen lanes.
-struct SquaresOfRows<'a, T, C> {
+/// The squares of each of `R` rows, summed into sixteen lanes.
+struct SquaresOfRows<'a, T, C, const R: usize> {
     rows: Tile<'a, T>,
     clip: C,
 }
 
-impl<T, V: Lanes + Memory<T>, C: Clip<V::Real>> Routine<V> for SquaresOfRows<'_, T, C> {
-    type Output = [V; LANES];
+impl<T, V, C, const R: usize> Routine<V> for SquaresOfRows<'_, T, C, R>
+where
+    V: Lanes + Memory<T>,
+    C: Clip<V::Real>,
+{
+    type Output = [V; R];
 
     #[inline(always)]
-    fn run(self) -> [V; LANES] {
-        let mut squares = [V::zero(); LANES];
-        for (i, squares) in squares.iter_mut().enumerate().take(self.rows.rows()) {
+    fn run(self) -> [V; R] {
+        let mut squares = [V::zero(); R];
+        for (i, squares) in squares.iter_mut().enumerate() {
             *squares = squares_of_row(self.rows.row(i), self.clip);
         }
         squares

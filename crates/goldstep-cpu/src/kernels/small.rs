@@ -45,10 +45,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for SmallSquares<'_, T, C> {
 pub(crate) struct Limits {
     /// All factors, shares and second moments are above this
     pub(crate) low: f64,
-    /// and below this,
+    /// and below this.
     pub(crate) high: f64,
-    /// and second moments above this.
-    pub(crate) least: f64,
 }
 
 /// Statistics of sixteen matrices. Their factors change only if the limits hold.
@@ -68,12 +66,9 @@ pub(crate) struct SmallStatistics<'a, R> {
 pub(crate) struct SmallSums {
     /// `Σu²`.
     pub(crate) update_squares: f64,
-    /// Smallest and largest `r`,
-    pub(crate) row_factor: (f64, f64),
-    /// `r / mean(r)`,
-    pub(crate) share: (f64, f64),
-    /// and second moment.
-    pub(crate) second_moment: (f64, f64),
+    /// Smallest and largest factor, share and second moment.
+    pub(crate) lowest: f64,
+    pub(crate) highest: f64,
 }
 
 impl<R: Real> Kernel for SmallStatistics<'_, R> {
@@ -96,24 +91,25 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
         to_lanes::<V>(c, columns, 1);
 
         let one = V::splat(R::ONE);
-        let count = |length: usize| V::splat(R::round_from(length as f64));
-        let (of_rows, of_columns) = (count(rows), count(columns));
+        // Not a division, of which there are too many here already.
+        let share = |length: usize| V::splat(R::ONE / R::round_from(length as f64));
+        let (of_rows, of_columns) = (share(rows), share(columns));
         let (mut range, mut mean) = ((V::splat(R::MAX), V::zero()), V::zero());
         for i in 0..rows {
             let mut sum = V::zero();
             for line in &squares[i * columns..(i + 1) * columns] {
                 sum = sum.add(V::load(&line.0));
             }
-            let new = moment.blend(V::load(&r[i].0), sum.div(of_columns));
+            let new = moment.blend(V::load(&r[i].0), sum.mul(of_columns));
             new.store(&mut r[i].0);
             one.div(new).store(&mut inverse[i].0);
             mean = mean.add(new);
             range = (new.lesser(range.0), new.greater(range.1));
         }
-        let mean = mean.div(of_rows);
+        let mean = mean.mul(of_rows);
         let shares = (range.0.div(mean), range.1.div(mean));
         let mut of_c = (V::splat(R::MAX), V::zero());
-        let (mut quotients, mut total) = (V::zero(), mean);
+        let mut quotients = V::zero();
         for j in 0..columns {
             let (mut sum, mut weighted) = (V::zero(), V::zero());
             for i in 0..rows {
@@ -121,33 +117,22 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
                 sum = sum.add(square);
                 weighted = weighted.add(square.mul(V::load(&inverse[i].0)));
             }
-            let new = moment.blend(V::load(&c[j].0), sum.div(of_rows));
+            let new = moment.blend(V::load(&c[j].0), sum.mul(of_rows));
             new.store(&mut c[j].0);
             quotients = quotients.add(weighted.div(new));
-            total = total.add(new);
             of_c = (new.lesser(of_c.0), new.greater(of_c.1));
         }
         let second = (shares.0.mul(of_c.0), shares.1.mul(of_c.1));
         let lowest = second.0.lesser(of_c.0).lesser(shares.0).lesser(range.0);
         let highest = second.1.greater(of_c.1).greater(shares.1).greater(range.1);
-        let squares = quotients.mul(mean).total();
-        let least = |v: V| v.to_array().into_iter().fold(f64::INFINITY, |x, y| x.min(y.to_f64()));
-        let largest = |v: V| v.to_array().into_iter().fold(0.0_f64, |x, y| x.max(y.to_f64()));
-        let extent = |(low, high): (V, V)| (least(low), largest(high));
         let sums = SmallSums {
-            update_squares: squares,
-            row_factor: extent(range),
-            share: extent(shares),
-            second_moment: extent(second),
+            update_squares: quotients.mul(mean).total(),
+            lowest: lowest.least().to_f64(),
+            highest: highest.largest().to_f64(),
         };
-        // A NaN, which comparisons of extremes may miss, shows in the sums.
-        let finite = squares.is_finite() && total.total().is_finite();
-        let Limits { low, high, least: needed } = self.limits;
-        if !(finite
-            && least(lowest) > low
-            && largest(highest) < high
-            && sums.second_moment.0 > needed)
-        {
+        // A NaN, which comparisons of extremes may miss, shows in the sum.
+        let Limits { low, high } = self.limits;
+        if !(sums.update_squares.is_finite() && sums.lowest > low && sums.highest < high) {
             return None;
         }
         from_lanes::<V>(r, rows, 1);
@@ -190,7 +175,7 @@ impl<R: Real> Kernel for SmallScales<'_, R> {
         for line in s.iter() {
             mean = mean.add(V::load(&line.0));
         }
-        let mean = mean.div(V::splat(R::round_from(rows as f64)));
+        let mean = mean.mul(V::splat(R::ONE / R::round_from(rows as f64)));
         let square = V::splat(square).mul(mean);
         let one = V::splat(R::ONE);
         for line in t.iter_mut() {

@@ -59,7 +59,8 @@ pub(super) fn from_lanes<V: Lanes>(lines: &mut [Line<V::Real>], n: usize, stride
     permute::<V>(lines, n, stride, &FROM_LANES[n]);
 }
 
-// Not unrolled for each `n`: loads of steps and vectors cost no more than the permutations.
+// Unrolled for the rows of 3 × 3 convolutions only: for each length it would be machine code of
+// which most is never run.
 #[inline(always)]
 fn permute<V: Lanes>(
     lines: &mut [Line<V::Real>],
@@ -67,16 +68,31 @@ fn permute<V: Lanes>(
     stride: usize,
     steps: &[[[u32; LANES]; LONGEST]; LONGEST],
 ) {
-    let mut vectors = [V::zero(); LONGEST];
-    for (vector, line) in vectors.iter_mut().zip(lines.iter().step_by(stride)).take(n) {
-        *vector = V::load(&line.0);
+    match n {
+        1 => {}
+        3 => permute_first::<V, 3>(lines, 3, stride, steps),
+        _ => permute_first::<V, LONGEST>(lines, n, stride, steps),
     }
-    for (line, steps) in lines.iter_mut().step_by(stride).zip(steps).take(n) {
+}
+
+/// Permutes the first `n` of at most `N` vectors.
+#[inline(always)]
+fn permute_first<V: Lanes, const N: usize>(
+    lines: &mut [Line<V::Real>],
+    n: usize,
+    stride: usize,
+    steps: &[[[u32; LANES]; LONGEST]; LONGEST],
+) {
+    let mut vectors = [V::zero(); N];
+    for k in 0..n {
+        vectors[k] = V::load(&lines[k * stride].0);
+    }
+    for k in 0..n {
         let mut merged = vectors[0];
-        for (vector, step) in vectors.iter().zip(steps).take(n).skip(1) {
-            merged = merged.merge(*vector, step);
+        for step in 1..n {
+            merged = merged.merge(vectors[step], &steps[k][step]);
         }
-        merged.store(&mut line.0);
+        merged.store(&mut lines[k * stride].0);
     }
 }
 

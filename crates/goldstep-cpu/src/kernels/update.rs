@@ -104,8 +104,10 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
 /// A trait and not a closure: only a method can be made to lie inside the function that carries
 /// the instruction set.
 pub(super) trait Rule<R: Real> {
-    /// From the old value and the gradient in row `i` and vector `j` of columns.
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, i: usize, j: usize) -> V;
+    /// What is the same for all of row `i`: loaded once, since stores hide that it does not change.
+    fn row<V: Lanes<Real = R>>(&self, i: usize) -> V;
+    /// From the old value and the gradient in vector `j` of columns of that row.
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V;
 }
 
 /// `p −= g·s_i·t_j`.
@@ -119,8 +121,12 @@ struct Shares<'a, R, C, D> {
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Shares<'_, R, C, D> {
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, i: usize, j: usize) -> V {
-        let row = V::splat(lane(self.row_scale, self.first_row + i));
+    fn row<V: Lanes<Real = R>>(&self, i: usize) -> V {
+        V::splat(lane(self.row_scale, self.first_row + i))
+    }
+
+    #[inline(always)]
+    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V {
         let scale = row.mul(V::load(&self.column_scale[j].0));
         self.decay.apply(old).sub(self.clip.apply(gradient).mul(scale))
     }
@@ -142,12 +148,13 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
         let (g, g_rest) = g.split_at(grouped);
         let (p_groups, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
         let (g_groups, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
+        let row = rule.row::<V>(i);
         let mut j = 0;
         for (p_run, g_run) in p_groups.chunks_mut(CHAIN).zip(g_groups.chunks(CHAIN)) {
             for (p, g) in p_run.iter_mut().zip(g_run) {
                 for k in 0..SUMS {
                     let (old, g) = (V::read(&p[k]), V::read(&g[k]));
-                    squares.add(k, rule.new_value(old, g, i, j + k).write(&mut p[k]));
+                    squares.add(k, rule.new_value(old, g, row, j + k).write(&mut p[k]));
                 }
                 j += SUMS;
             }
@@ -155,7 +162,7 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
         }
         for (p, g) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)) {
             let (old, g) = (read_up_to::<T, V>(p), read_up_to::<T, V>(g));
-            squares.add_tail(write_up_to(rule.new_value(old, g, i, j), p));
+            squares.add_tail(write_up_to(rule.new_value(old, g, row, j), p));
             j += 1;
         }
     }
