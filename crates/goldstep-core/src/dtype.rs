@@ -195,6 +195,8 @@ mod tests {
             assert_eq!(DType::from_name(dtype.name()), Some(dtype));
         }
         assert_eq!(DType::from_name("float8"), None);
+        assert_eq!(DType::ALL.map(DType::name), ["float64", "float32", "bfloat16", "float16"]);
+        assert_eq!(DType::ALL.map(DType::bytes), [8, 4, 2, 2]);
     }
 
     #[test]

@@ -322,6 +322,9 @@ mod tests {
         assert_eq!(layout(&[]), Layout::Full { elements: 1 });
         assert_eq!(layout(&[7]), Layout::Full { elements: 7 });
         assert_eq!(layout(&[5, 2, 0, 3]), Layout::Factored { batches: 10, rows: 0, columns: 3 });
+        let parameter = Parameter::new("experts", &[5, 2, 3]).unwrap();
+        assert_eq!((parameter.name(), parameter.shape()), ("experts", &[5, 2, 3][..]));
+        assert_eq!((parameter.elements(), parameter.row_elements()), (30, 6));
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Adafactor {
                 let value = a.round(*x);
                 let share = match m {
                     Mistake::DecayFactorFirst => a.times(value, a.times(decay, rate)),
+                    Mistake::DecayAdded => -a.times(a.times(value, decay), rate),
                     _ => a.times(a.times(value, decay), rate),
                 };
                 *x = a.round(value - share);

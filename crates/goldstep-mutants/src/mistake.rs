@@ -194,6 +194,7 @@ mistakes! {
     DecayOnGradient Wrong "decay_on_gradient" "weight decay added to the gradient";
     DecayAfterUpdate Wrong "decay_after_update" "weight decay after the update";
     RmsBeforeDecay Wrong "rms_before_decay" "rms(x) taken before weight decay";
+    DecayAdded Wrong "decay_added" "weight decay added, not subtracted";
     DecayTwice Wrong "decay_twice" "weight decay applied twice";
     DecayOfMatricesOnly Wrong "decay_of_matrices_only" "no weight decay below rank 2";
     DecayWithoutGradient Wrong "decay_without_gradient" "weight decay although the gradient is missing";

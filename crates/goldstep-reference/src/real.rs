@@ -184,6 +184,10 @@ mod tests {
         let values = std::iter::once(1.0).chain(std::iter::repeat_n(small, 1 << 10));
         let sum = Real::<f64>::sum(values.map(Real::round)).to_f64();
         assert_eq!(sum.to_bits(), (1.0 + 2.0_f64.powi(-43)).to_bits());
+        for order in [[1.0, 1e100, 1.0, -1e100], [1e100, 1.0, -1e100, 1.0]] {
+            let sum = Real::<f64>::sum(order.map(Real::round).into_iter()).to_f64();
+            assert_eq!(sum.to_bits(), 2.0_f64.to_bits());
+        }
         let infinite = [f64::MAX, f64::MAX, 1.0].map(Real::<f64>::round);
         assert!(Real::sum(infinite.into_iter()).to_f64().is_infinite());
     }

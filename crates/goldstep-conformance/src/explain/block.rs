@@ -193,7 +193,7 @@ impl Cause {
         {
             let dtype = self.case.dtype;
             let values = format!(
-                "expected {}   actual {}   (from the reference's intermediates)",
+                "expected {}   actual {}   (the intermediate of a correct implementation)",
                 decimal(dtype, expected),
                 decimal(dtype, actual)
             );

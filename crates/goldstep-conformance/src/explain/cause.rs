@@ -326,7 +326,7 @@ fn set_arguments(trial: &Trial<'_>) -> Vec<(String, String)> {
 }
 
 /// An argument as Python would show it, a schedule by its name.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),

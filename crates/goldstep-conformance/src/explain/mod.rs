@@ -17,6 +17,8 @@ mod unit_test;
 #[cfg(feature = "site")]
 pub(crate) use block::field_shape;
 pub use causal::{CausalEntry, CausalState};
+#[cfg(feature = "site")]
+pub(crate) use cause::shown;
 pub use cause::{Cause, Part, explain};
 pub use detail::{Detail, Field, Growth, detail, growth};
 pub use diagnosis::{Diagnosis, Suspect};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::numbers::{error, thousands};
-use crate::agreement::Mode;
+use crate::agreement::{FIRST_MEASURED, Mode, Quantity, Role};
 use crate::free::FreeRuns;
 use crate::golden::{Golden, Traces};
 use crate::run::{FamilyReport, Report};
@@ -97,8 +97,27 @@ pub fn summary(reports: &[Report], width: usize) -> String {
     }
     for report in reports {
         text.push_str(&skipped(report));
+        text.push_str(&beside_first_measured(report));
     }
     text
+}
+
+/// The reference's forced errors beside those for which the tolerances were set.
+fn beside_first_measured(report: &Report) -> String {
+    let observations = report.observations();
+    let pair = |(quantity, before): (Quantity, f64)| {
+        let worst = observations.worst(Mode::Forced, quantity)?;
+        Some(format!("{} {} ({})", quantity.name(), error(worst.error), error(before)))
+    };
+    let pairs: Vec<String> = FIRST_MEASURED.into_iter().filter_map(pair).collect();
+    if report.role != Role::Reference || pairs.is_empty() {
+        return String::new();
+    }
+    format!(
+        "{}: worst forced, in brackets when the tolerances were set: {}\n",
+        report.name,
+        pairs.join(" ")
+    )
 }
 
 fn leading_cells(report: &Report) -> Vec<String> {

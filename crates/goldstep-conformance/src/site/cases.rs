@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{Dossier, Entry, Standing, frame, passed, plot, worst_detail};
-use crate::explain::{CausalEntry, CausalState, Cause, Detail, Field, detail, field_shape};
+use super::{Dossier, Entry, Standing, block, frame, passed, plot, worst_detail};
+use crate::explain::{CausalEntry, CausalState, Cause, Detail, Field, detail, field_shape, shown};
 use crate::golden::Trial;
 use crate::implementation::Variable;
 use crate::judge::Finding;
@@ -62,7 +62,7 @@ pub(super) fn page(
             @for (number, (cause, detail)) in causes {
                 section id={ "cause-" (number + 1) } {
                     h2 { "Cause " (number + 1) }
-                    pre tabindex="0" { (cause.block(name)) }
+                    (block(&cause.block(name)))
                     @if let Some(detail) = detail {
                         (detail_section(detail, &cause.case.trial(&family.id)))
                     }
@@ -105,7 +105,7 @@ fn detail_section(detail: &Detail, trial: &Trial<'_>) -> Markup {
             dt { "Step" } dd { (detail.step) ", " (detail.mode.name()) }
             dt { "Variable" } dd { (variable.name) " " (shape(&variable.shape)) " " (trial.dtype) }
             dt { "Arguments" } dd class="mono" {
-                @for (name, value) in trial.arguments.iter() { (name) "=" (value.to_string()) " " }
+                @for (name, value) in trial.arguments.iter() { (name) "=" (shown(value)) " " }
             }
         }
         h3 { "In causal order" }

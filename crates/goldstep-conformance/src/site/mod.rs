@@ -97,6 +97,11 @@ fn frame(title: &str, body: &Markup) -> Markup {
     }
 }
 
+/// A failure block, whose long lines are folded below their text.
+fn block(text: &str) -> Markup {
+    html! { pre { @for line in text.lines() { span { (line) "\n" } } } }
+}
+
 /// How a family came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {

@@ -113,6 +113,9 @@ mod tests {
         let (row_factor, column_factor) = (zeros(6), zeros(8));
         let factored = SecondMoment::Factored { row_factor, column_factor };
         assert_eq!(state.variables[1].second_moment, factored);
+        let kept: Vec<usize> = state.variables.iter().map(|one| one.second_moment.len()).collect();
+        assert_eq!(kept, [5, 14]);
+        assert!(!factored.is_empty() && SecondMoment::Full(zeros(0)).is_empty());
         assert!(state.variables.iter().all(|one| one.average.is_none()));
         assert_eq!(state.check(&parameters(), false), Ok(()));
         assert_eq!(state.check(&parameters(), true), Ok(()));
