@@ -19,6 +19,8 @@ const CRATES: [&str; 5] = [
     "goldstep-cpu",
     "goldstep-reference",
 ];
+/// Crates whose tests reach them as well: the judge's reports are tested on mutants.
+const OTHER_TESTS: [&str; 1] = ["goldstep-mutants"];
 /// Share of lines that the tests have to reach, in percent.
 const LEAST: f64 = 95.0;
 
@@ -141,7 +143,8 @@ fn test(root: &Path, target: &Path, raw: &Path, crates: &[&str]) -> Result<BTree
         command.current_dir(root).arg("test").arg("--tests").arg("--target-dir").arg(target);
         command.env("RUSTFLAGS", "-C instrument-coverage");
         command.env("LLVM_PROFILE_FILE", raw.join("%p-%m.profraw"));
-        command.args(crates.iter().flat_map(|name| ["--package", name]));
+        let tested = crates.iter().chain(&OTHER_TESTS);
+        command.args(tested.flat_map(|name| ["--package", name]));
         command
     };
     let status = command().arg("--quiet").status().context("cargo test did not start")?;
