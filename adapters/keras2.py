@@ -132,7 +132,8 @@ def _constraint(constraint):
     if constraint is None:
         return None
     if constraint["type"] == "non_negative":
-        return tf.keras.constraints.NonNeg()
+        # What tf.keras.constraints.NonNeg computes; that class knows float32 only.
+        return lambda value: value * tf.cast(tf.greater_equal(value, 0), value.dtype)
     low, high = (
         float(str(constraint[end]).replace("Infinity", "inf")) for end in ("minimum", "maximum")
     )

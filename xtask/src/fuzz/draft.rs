@@ -18,6 +18,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Whether it is of half precision.
+    pub(super) const fn is_half(&self) -> bool {
+        matches!(self.dtype, DType::Bfloat16 | DType::Float16)
+    }
+
     /// Runs the case in `oracle`; the self-contained case with what came out.
     pub(super) fn record(
         &self,

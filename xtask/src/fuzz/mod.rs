@@ -12,7 +12,7 @@ use goldstep_conformance::explain::explain;
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::protocol::{Adapter, AdapterCommand};
 use goldstep_conformance::report::{failures, not_answered};
-use goldstep_conformance::{FreeRuns, Report, Selection, Subject, run};
+use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 
 use self::draft::Draft;
 use self::draw::{Random, draw};
@@ -62,6 +62,9 @@ struct Bench {
     command: AdapterCommand,
     oracle: Adapter,
     subjects: Vec<Subject>,
+    /// Which of them differ on purpose in half precision, having arithmetic and state of float32:
+    /// no case of that type is put to them. Programs come after these.
+    wide_only: Vec<bool>,
     /// How many of the subjects are backends; programs come after them.
     backends: usize,
     folder: PathBuf,
@@ -70,18 +73,20 @@ struct Bench {
 impl Fuzz {
     pub(crate) fn run(&self) -> Result<u8> {
         let [oracle, ..] = &PEERS;
-        let python = match &self.python {
-            Some(python) => python.clone(),
-            None => oracle.environment.interpreter(None)?,
-        };
+        let python = oracle.provide(self.python.clone())?;
         let command = oracle.command(&python, None);
         let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All, &[])?;
+        let wide_only = subjects.iter().map(|one| !one.known_differences.is_empty()).collect();
+        for subject in &mut subjects {
+            // They name cases of the goldens, and would be called stale here.
+            subject.known_differences.clear();
+        }
         let backends = subjects.len();
         subjects.extend(self.adapters.subjects()?);
         let output = self.output.clone().unwrap_or_else(|| workspace_root().join("target/fuzz"));
         let folder = output.join(format!(".work-{}", std::process::id()));
         let oracle = Adapter::start(&command)?;
-        let mut bench = Bench { oracle, command, subjects, backends, folder };
+        let mut bench = Bench { oracle, command, subjects, wide_only, backends, folder };
         let outcome = self.hunt(&mut bench, &output);
         let _gone = fs::remove_dir_all(&bench.folder);
         outcome
@@ -92,6 +97,7 @@ impl Fuzz {
         let end = Duration::from_secs(self.seconds);
         let mut random = Random::new(self.seed);
         let mut done = 0;
+        let mut wide = 0;
         let mut found = 0;
         while begin.elapsed() < end && self.cases.is_none_or(|most| done < most) && found < ENOUGH {
             let size = self.cases.map_or(BATCH, |most| BATCH.min(most - done));
@@ -104,11 +110,12 @@ impl Fuzz {
                 self.tell(bench, &small, &names[position], &name, output)?;
             }
             done += size;
+            wide += drafts.iter().filter(|draft| !draft.is_half()).count();
             eprintln!("{done} cases, {found} diverge, {:.0} s", begin.elapsed().as_secs_f64());
         }
         let names: Vec<&str> = bench.subjects.iter().map(|one| one.name.as_str()).collect();
         println!(
-            "seed {}: {done} cases against {}, {found} diverge, {:.0} s",
+            "seed {}: {done} cases, {wide} of them float32 or float64, against {}, {found} diverge, {:.0} s",
             self.seed,
             names.join(", "),
             begin.elapsed().as_secs_f64()
@@ -167,10 +174,21 @@ impl Bench {
             fs::write(self.folder.join(format!("{name}.json")), case.to_string())?;
         }
         let golden = Golden::load(&self.folder)?;
-        let selection = Selection::all(&golden);
+        let all = Selection::all(&golden);
+        let pairs = drafts.iter().zip(names).filter(|(draft, _)| !draft.is_half());
+        let wide: Vec<String> = pairs.map(|(_, name)| format!("fuzz/{name}")).collect();
+        let wide = match wide.as_slice() {
+            [] => None,
+            wide => Some(Selection::new(&golden, &[], wide, Focus::default())?),
+        };
         let mut found: Vec<(usize, String)> = Vec::new();
-        for subject in &self.subjects {
-            let report = run(&golden, &selection, subject, 2, &|_| {})
+        for (place, subject) in self.subjects.iter().enumerate() {
+            let selection = match self.wide_only.get(place) {
+                Some(true) => wide.as_ref(),
+                _ => Some(&all),
+            };
+            let Some(selection) = selection else { continue };
+            let report = run(&golden, selection, subject, 2, &|_| {})
                 .with_context(|| format!("{} did not start", subject.name))?;
             for id in unlike(&golden, &report) {
                 let position = names.iter().position(|name| *name == id).context("a case")?;
