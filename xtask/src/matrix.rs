@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail, ensure};
 use goldstep_conformance::golden::{Family, Golden};
-use goldstep_conformance::{Focus, Report, Selection, Subject, run};
+use goldstep_conformance::{Capabilities, Focus, Report, Selection, Subject, run};
 
 use self::page::{Circumstances, Page};
 use crate::peers::{PEERS, Peer};
@@ -43,15 +43,14 @@ struct Row {
     peer: &'static Peer,
     settings: Option<(&'static str, &'static str)>,
     report: Report,
+    /// Runs of the traces that need what it does not have; none of them was tried.
+    beyond: usize,
 }
 
 impl Matrix {
     pub(crate) fn run(&self) -> Result<u8> {
         let root = workspace_root();
         let golden = Golden::load(&self.golden.clone().unwrap_or_else(|| root.join("golden/v1")))?;
-        let cases: Vec<String> =
-            golden.families().iter().flat_map(|family| sampled(family, self.sample)).collect();
-        let selection = Selection::new(&golden, &[], &cases, Focus::default())?;
         let output = self.output.clone().unwrap_or_else(|| root.join("adapters/PEERS.md"));
         let mut page = match output.exists() {
             true => Page::read(&fs::read_to_string(&output)?),
@@ -64,7 +63,7 @@ impl Matrix {
         };
         let mut absent = Vec::new();
         for peer in self.peers()? {
-            match self.rows(peer, &golden, &selection) {
+            match self.rows(peer, &golden) {
                 Ok(rows) => page.renew(&golden, peer, &rows, &circumstances),
                 // The others still have something to tell.
                 Err(error) => {
@@ -92,12 +91,7 @@ impl Matrix {
     }
 
     /// What a peer computes, with each of its sets of settings.
-    fn rows(
-        &self,
-        peer: &'static Peer,
-        golden: &Golden,
-        selection: &Selection,
-    ) -> Result<Vec<Row>> {
+    fn rows(&self, peer: &'static Peer, golden: &Golden) -> Result<Vec<Row>> {
         let name = peer.name;
         let program = peer.provide(self.interpreter(name)?)?;
         let settings: Vec<_> = match peer.settings {
@@ -109,10 +103,19 @@ impl Matrix {
             let label = settings.map_or(String::new(), |(key, _)| format!(" ({key})"));
             let command = peer.command(&program, settings.map(|(key, _)| key));
             let subject = Subject::adapter(command)?;
-            let report = run(golden, selection, &subject, threads, &|_| {})?;
+            let description = (subject.make)()?.describe().clone();
+            let mut drawn = Vec::new();
+            let mut beyond = 0;
+            for family in golden.families() {
+                let possible = possible(family, &description.capabilities);
+                beyond += family.len() - possible.len();
+                drawn.extend(spread(&possible, self.sample).map(|at| family.trial(at).name()));
+            }
+            let selection = Selection::new(golden, &[], &drawn, Focus::default())?;
+            let report = run(golden, &selection, &subject, threads, &|_| {})?;
             let seconds = report.elapsed.as_secs_f64();
             eprintln!("{name}{label}: {} runs, {seconds:.0} s", selection.len());
-            Ok(Row { peer, settings, report })
+            Ok(Row { peer, settings, report, beyond })
         };
         settings.into_iter().map(row).collect()
     }
@@ -129,9 +132,34 @@ impl Matrix {
     }
 }
 
-/// The names of at most `most` runs of a family, evenly spread.
-fn sampled(family: &Family, most: usize) -> Vec<String> {
-    let length = family.len();
-    let count = if most == 0 { length } else { length.min(most) };
-    (0..count).map(|index| family.trial(index * length / count).name()).collect()
+/// The runs of a family that an implementation can be asked to do, by position.
+fn possible(family: &Family, can: &Capabilities) -> Vec<usize> {
+    (0..family.len()).filter(|at| can.lack(&family.trial(*at)).is_none()).collect()
+}
+
+/// At most `most` of `all`, evenly spread; 0 for all of them.
+fn spread(all: &[usize], most: usize) -> impl Iterator<Item = usize> {
+    let count = if most == 0 { all.len() } else { all.len().min(most) };
+    (0..count).map(move |index| all[index * all.len() / count])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_drawn_among_what_is_possible() {
+        let golden = Golden::load(&workspace_root().join("golden/v1")).unwrap();
+        let family = golden.families().iter().find(|one| one.id == "grid-f32").unwrap();
+        let mut can = Capabilities::minimal("goldstep");
+        assert!(possible(family, &can).is_empty());
+        can.dtypes.push(goldstep_core::DType::Float32);
+        can.arguments.extend(["beta_2_decay".to_owned(), "relative_step".to_owned()]);
+        let some = possible(family, &can);
+        assert!(!some.is_empty() && some.len() < family.len());
+        let drawn: Vec<usize> = spread(&some, 5).collect();
+        assert_eq!(drawn.len(), some.len().min(5));
+        assert!(drawn.iter().all(|at| can.lack(&family.trial(*at)).is_none()));
+        assert_eq!(spread(&some, 0).count(), some.len());
+    }
 }

@@ -6,11 +6,11 @@ use serde_json::Value;
 use crate::agreement::{
     Allowance, Circumstances, Compared, Error, Mode, Quantity, Role, allowance, largest_error, same,
 };
-use crate::arguments::{announced_only, lacking, schedule_class};
+use crate::arguments::announced_only;
 use crate::golden::{Expectation, Expected, ExpectedError, Tensor, Trial};
 use crate::implementation::{
-    BuildRequest, Capabilities, Failure, GradientValues, Implementation, StateField, StateRequest,
-    StepRequest, StepResponse,
+    BuildRequest, Capabilities, Failure, Implementation, StateField, StateRequest, StepRequest,
+    StepResponse,
 };
 use crate::known::Known;
 use crate::observed::Observations;
@@ -193,7 +193,7 @@ impl<'a> Judge<'a> {
         known: &Known<'_>,
         observations: &mut Observations,
     ) -> Outcome {
-        if let Some(reason) = self.lack(trial) {
+        if let Some(reason) = self.capabilities.lack(trial) {
             return Outcome::Skipped { reason };
         }
         let expectation = trial.expectation_for(&self.capabilities.expectation);
@@ -228,50 +228,6 @@ impl<'a> Judge<'a> {
             }
         }
         if any_known { Outcome::KnownDifference } else { Outcome::Agrees }
-    }
-
-    /// What the implementation lacks for this run.
-    fn lack(&self, trial: &Trial<'_>) -> Option<String> {
-        let can = self.capabilities;
-        if !can.dtypes.contains(&trial.dtype) {
-            return Some(format!("dtype {}", trial.dtype));
-        }
-        if let Some(argument) = lacking(&trial.arguments, &can.arguments) {
-            return Some(format!("argument {argument}"));
-        }
-        let rates = trial.steps.iter().filter_map(|step| step.learning_rate.as_ref());
-        let rates = rates.chain(trial.arguments.get("learning_rate"));
-        let unknown = |class: &&str| !can.schedules.iter().any(|own| own == class);
-        if let Some(class) = rates.filter_map(schedule_class).find(unknown) {
-            // A class that Keras lacks too is a mistake that has to be seen.
-            if crate::arguments::SCHEDULES.contains(&class) {
-                return Some(format!("schedule {class}"));
-            }
-        }
-        let is_sparse =
-            |one: &Option<GradientValues>| matches!(one, Some(GradientValues::Sparse { .. }));
-        let needs = [
-            (
-                can.sparse,
-                "sparse",
-                trial.steps.iter().any(|step| step.gradients.iter().any(is_sparse)),
-            ),
-            (can.ema, "ema", trial.arguments.get("use_ema") == Some(&Value::Bool(true))),
-            (
-                can.constraints,
-                "constraints",
-                trial.variables.iter().any(|one| one.constraint.is_some()),
-            ),
-            (can.exclude, "exclude", !trial.exclude_from_weight_decay.is_empty()),
-            (
-                can.set_learning_rate,
-                "set_learning_rate",
-                trial.steps.iter().any(|step| step.learning_rate.is_some()),
-            ),
-            (can.finalize, "finalize", trial.expectation_for(&can.expectation).finalized.is_some()),
-        ];
-        let lacks = needs.into_iter().find(|(can, _, needed)| *needed && !can);
-        lacks.map(|(_, capability, _)| capability.to_owned())
     }
 }
 

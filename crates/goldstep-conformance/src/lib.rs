@@ -28,6 +28,7 @@ mod implementation;
 mod in_process;
 mod judge;
 mod known;
+mod lack;
 pub mod libtest;
 mod observed;
 pub mod protocol;

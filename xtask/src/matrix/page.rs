@@ -29,8 +29,8 @@ To differ is no mistake; these are different algorithms under one name.
 const NOTES: &str = "
 *Runs that agree*: every quantity that the library shows is within the tolerance at every step, \
 both from the start to the end and, where its state can be set, at each step from the state that \
-tf.keras had before it. A run that needs what a library does not have (averages, say) is \
-*skipped* and says nothing. *Differ first in* names the earliest quantity in causal order: the \
+tf.keras had before it. *Skipped* are all the runs of the traces that need what a library does \
+not have (averages, say): the judged ones were drawn among the others. *Differ first in* names the earliest quantity in causal order: the \
 state `r` and `c` (row and column factor) or `v` (second moment), then the variables; a library \
 that shows no state can differ in its variables only. A *ulp* is the distance between \
 neighbouring numbers of the type. The families are explained in the \
@@ -138,7 +138,8 @@ fn row(row: &Row) -> String {
         row.report.description.version,
         agreeing(&row.report),
         families.iter().map(|family| family.differ.len()).sum::<usize>(),
-        families.iter().map(|family| family.skipped.values().sum::<usize>()).sum::<usize>(),
+        row.beyond
+            + families.iter().map(|family| family.skipped.values().sum::<usize>()).sum::<usize>(),
         by_quantity(&row.report),
     )
 }
@@ -175,7 +176,7 @@ fn section(golden: &Golden, peer: &Peer, rows: &[Row], circumstances: &Circumsta
     let mut text = String::new();
     let spread = match circumstances.sample {
         0 => "every run".to_owned(),
-        most => format!("at most {most} runs of each family, evenly spread"),
+        most => format!("at most {most} of the runs of each family that it can do, evenly spread"),
     };
     let version = rows.first().map_or("", |row| row.report.description.version.as_str());
     let _ = writeln!(text, "\nVersion {version}, run on {}: {spread}.\n", circumstances.date);
