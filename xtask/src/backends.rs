@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use anyhow::{Context, Result, bail};
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::protocol::AdapterCommand;
-use goldstep_conformance::{FreeRuns, Subject};
+use goldstep_conformance::{FreeRuns, Subject, Wide};
 use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
@@ -58,7 +58,16 @@ fn threads_of(name: &str) -> Option<NonZeroUsize> {
 }
 
 fn cpu_with(threads: Option<usize>) -> Subject {
-    cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() })
+    in_float32(cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() }))
+}
+
+/// A backend whose arithmetic and state for halves are float32: where it differs from tf.keras in a
+/// half, the reference must differ in the same way if it computes so.
+fn in_float32(subject: Subject) -> Subject {
+    subject.with_wide(|| {
+        let reference = (goldstep_reference::conformance::subject().make)()?;
+        Ok(Box::new(Wide::new(reference)))
+    })
 }
 
 /// Who explains the mistakes of `subject` with intermediates: the reference, and what was written
@@ -87,5 +96,57 @@ fn torch(device: &str, free_runs: FreeRuns) -> Result<Subject> {
     let command = AdapterCommand::new(worker).argument("--device").argument(device);
     let mut subject = Subject::adapter(command).context("backend torch")?;
     subject.name = "torch".to_owned();
-    Ok(subject.with_known_differences(libtorch::known_differences()).with_free_runs(free_runs))
+    let subject = subject.with_known_differences(libtorch::known_differences());
+    Ok(in_float32(subject).with_free_runs(free_runs))
+}
+
+#[cfg(test)]
+mod tests {
+    use goldstep_conformance::golden::Golden;
+    use goldstep_conformance::{Report, Selection, run};
+
+    use super::*;
+
+    fn half_cases() -> Golden {
+        Golden::load(&crate::workspace_root().join("xtask/tests/half")).unwrap()
+    }
+
+    fn judged(subject: &Subject) -> Report {
+        let golden = half_cases();
+        run(&golden, &Selection::all(&golden), subject, 1, &|_| {}).unwrap()
+    }
+
+    #[test]
+    fn what_float32_arithmetic_changes_in_halves_is_known() {
+        let report = judged(&cpu_with(None));
+        assert_eq!((report.families[0].wide, report.families[0].agree.len()), (3, 0));
+        // No entry of the list is about these traces.
+        assert!(report.agrees());
+        let mut strict = cpu_with(None);
+        strict.wide = None;
+        assert_eq!(judged(&strict).families[0].differ.len(), 3);
+        let reference = judged(&goldstep_reference::conformance::subject());
+        assert_eq!(reference.families[0].agree.len(), 3);
+    }
+
+    #[test]
+    fn every_entry_of_the_lists_is_about_a_run_of_the_goldens() {
+        let golden = Golden::load(&crate::workspace_root().join("golden/v1")).unwrap();
+        let listed = cpu_with(None).known_differences;
+        for entry in listed.iter().chain(&libtorch::known_differences()) {
+            assert!(entry.names_a_run_of(&golden), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_float32_arithmetic_is_no_known_difference() {
+        for mistake in ["epsilon_2_ignored", "epsilon_2_added", "factors_are_sums"] {
+            let wrong = move || -> Result<Box<dyn goldstep_conformance::Implementation>, _> {
+                let mistake = Mistake::from_id(mistake).unwrap();
+                Ok(Box::new(Wide::new(Box::new(Mutant::new(mistake)))))
+            };
+            let report = judged(&in_float32(Subject::new("wrong", Role::Other, wrong)));
+            assert!(!report.agrees(), "{mistake}");
+        }
+    }
 }

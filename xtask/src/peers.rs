@@ -65,6 +65,8 @@ pub(crate) const PEERS: [Peer; 7] = [
         ],
         moving: &[
             "epsilon_1 is not added to g² but is a floor of mean(r), and its square one of v: small gradients move further.",
+            "Left at its default, the machine epsilon, that floor shows only where second moments are as small: everywhere else both settings give the same.",
+            "A clip threshold below 1 is refused, here it is not.",
             "The parameter scale is taken before weight decay, not after it.",
             "Its default learning rate is 0.01, here 0.001.",
             "learning_rate, epsilon_2 and weight_decay are not rounded through float32: float64 runs differ near 1e-8.",

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::agreement::Quantity;
+use crate::golden::{Family, Golden};
 
 /// Where an implementation differs from tf.keras on purpose. An entry that agrees after all in
 /// every run that it names is an error, so that the list cannot rot.
@@ -16,6 +17,19 @@ pub struct KnownDifference {
     pub quantity: Quantity,
     /// Why.
     pub reason: String,
+}
+
+impl KnownDifference {
+    /// Whether it is about a run that is there.
+    #[must_use]
+    pub fn names_a_run_of(&self, golden: &Golden) -> bool {
+        let own = golden.families().iter().filter(|family| family.id == self.family);
+        let named = |family: &Family| match &self.case {
+            Some(case) => family.position(case).is_some(),
+            None => !family.is_empty(),
+        };
+        own.into_iter().any(named)
+    }
 }
 
 /// The known differences of an implementation, and which of them were seen.
@@ -45,10 +59,12 @@ impl<'a> Register<'a> {
         Known { entries: pairs.filter(|(entry, _)| matches(entry)).collect() }
     }
 
-    /// The entries that were not seen.
-    pub(crate) fn stale(&self) -> Vec<&'a KnownDifference> {
+    /// The entries that were not seen, of those that name a run of `golden`: other traces than the
+    /// project's say nothing about the rest.
+    pub(crate) fn stale(&self, golden: &Golden) -> Vec<&'a KnownDifference> {
         let pairs = self.entries.iter().zip(&self.seen);
-        pairs.filter(|(_, seen)| !seen.load(Ordering::Relaxed)).map(|(entry, _)| entry).collect()
+        let unseen = pairs.filter(|(_, seen)| !seen.load(Ordering::Relaxed));
+        unseen.map(|(entry, _)| entry).filter(|entry| entry.names_a_run_of(golden)).collect()
     }
 }
 

@@ -36,6 +36,7 @@ pub mod report;
 mod run;
 #[cfg(feature = "site")]
 pub mod site;
+mod wide;
 
 pub use free::FreeRuns;
 pub use implementation::{
@@ -47,3 +48,4 @@ pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifferen
 pub use known::{Known, KnownDifference};
 pub use observed::{Observations, Worst};
 pub use run::{Factory, FamilyReport, Report, Selection, SelectionError, Subject, run};
+pub use wide::Wide;

@@ -12,6 +12,7 @@ use crate::implementation::{Description, Failure, Implementation};
 use crate::judge::{Divergence, Focus, Judge, Outcome};
 use crate::known::{KnownDifference, Register};
 use crate::observed::Observations;
+use crate::wide::is_wide;
 
 /// Runs that one thread takes at a time: short enough to end together, long enough to be cheap.
 const CHUNK: usize = 64;
@@ -32,6 +33,10 @@ pub struct Subject {
     pub make: Factory,
     /// Where it differs on purpose.
     pub known_differences: Vec<KnownDifference>,
+    /// For a subject that computes halves in float32: makes the implementation that shows what such
+    /// arithmetic gives, as [`Wide`](crate::Wide) does. Where the subject gives the same, a
+    /// difference from tf.keras in half precision is a known one.
+    pub wide: Option<Factory>,
     /// Which combinations of a grid it runs free, where its state can be set.
     pub free_runs: FreeRuns,
     /// Lists faults that belong to no run; a report with any of them is not a clean one.
@@ -50,6 +55,7 @@ impl Subject {
             role,
             make: Box::new(make),
             known_differences: Vec::new(),
+            wide: None,
             free_runs: FreeRuns::All,
             incidents: Box::new(Vec::new),
         }
@@ -76,6 +82,16 @@ impl Subject {
     #[must_use]
     pub fn with_known_differences(mut self, known_differences: Vec<KnownDifference>) -> Self {
         self.known_differences = known_differences;
+        self
+    }
+
+    /// The same subject, which computes halves in float32 as what `wide` makes does.
+    #[must_use]
+    pub fn with_wide(
+        mut self,
+        wide: impl Fn() -> Result<Box<dyn Implementation>, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.wide = Some(Box::new(wide));
         self
     }
 
@@ -290,6 +306,8 @@ pub struct FamilyReport {
     pub refusals: usize,
     /// Runs that differ exactly where it is known.
     pub known_differences: usize,
+    /// Of these, the runs in half precision that differ as float32 arithmetic does.
+    pub wide: usize,
     /// Runs that were not tried for want of a capability, by what is wanting.
     pub skipped: BTreeMap<String, usize>,
     /// Runs that differ, by position.
@@ -413,7 +431,7 @@ pub fn run(
         family.differ.sort_by_key(|(position, _)| *position);
         family.broken.sort_by_key(|(position, _)| *position);
     }
-    let stale = if selection.complete { register.stale() } else { Vec::new() };
+    let stale = if selection.complete { register.stale(golden) } else { Vec::new() };
     Ok(Report {
         name: subject.name.clone(),
         role: subject.role,
@@ -446,6 +464,7 @@ impl Shared<'_> {
         let judge =
             Judge::new(self.subject.role, &self.description.capabilities, &self.selection.focus);
         let mut implementation = (self.subject.make)()?;
+        let mut wide = self.subject.wide.as_ref().map(|make| make()).transpose()?;
         while let Some((slot, chunk)) = self.work.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let report = &mut families[*slot];
             let family = &self.golden.families()[report.family];
@@ -468,6 +487,15 @@ impl Shared<'_> {
                     &known,
                     &mut report.observations,
                 );
+                let outcome = match &mut wide {
+                    Some(wide) if matches!(outcome, Outcome::Differs(_)) => {
+                        let can = &self.description.capabilities;
+                        let known = is_wide(wide.as_mut(), implementation.as_mut(), can, &trial);
+                        report.wide += usize::from(known);
+                        if known { Outcome::KnownDifference } else { outcome }
+                    }
+                    _ => outcome,
+                };
                 let expectation = trial.expectation_for(&self.description.capabilities.expectation);
                 if matches!(outcome, Outcome::Broken(_))
                     && self.broken.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_BROKEN
@@ -500,6 +528,7 @@ impl FamilyReport {
         self.agree.extend(other.agree);
         self.refusals += other.refusals;
         self.known_differences += other.known_differences;
+        self.wide += other.wide;
         for (reason, count) in other.skipped {
             *self.skipped.entry(reason).or_default() += count;
         }

@@ -806,7 +806,14 @@ fn known_differences_must_differ() {
     assert_eq!(report.families[0].differ[0].1.quantity(), Quantity::Variable);
 
     let stale = known(Some("a"), Quantity::R);
-    let list = vec![known(None, Quantity::V), known(Some("c"), Quantity::Variable), stale.clone()];
+    // What is about other traces is neither seen nor missed.
+    let elsewhere = known(Some("not here"), Quantity::R);
+    let list = vec![
+        known(None, Quantity::V),
+        known(Some("c"), Quantity::Variable),
+        stale.clone(),
+        elsewhere,
+    ];
     let report = run_forgetful(&golden, list, 1);
     assert!(report.families[0].differ.is_empty());
     assert_eq!(report.stale, [stale]);

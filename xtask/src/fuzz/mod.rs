@@ -12,7 +12,7 @@ use goldstep_conformance::explain::explain;
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::protocol::{Adapter, AdapterCommand};
 use goldstep_conformance::report::{failures, not_answered};
-use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
+use goldstep_conformance::{FreeRuns, Report, Selection, Subject, run};
 
 use self::draft::Draft;
 use self::draw::{Random, draw};
@@ -62,12 +62,11 @@ struct Bench {
     command: AdapterCommand,
     oracle: Adapter,
     subjects: Vec<Subject>,
-    /// Which of them differ on purpose in half precision, having arithmetic and state of float32:
-    /// no case of that type is put to them. Programs come after these.
-    wide_only: Vec<bool>,
     /// How many of the subjects are backends; programs come after them.
     backends: usize,
     folder: PathBuf,
+    /// Cases judged last that differ as float32 arithmetic does, counted for each subject.
+    wide: usize,
 }
 
 impl Fuzz {
@@ -76,17 +75,12 @@ impl Fuzz {
         let python = oracle.provide(self.python.clone())?;
         let command = oracle.command(&python, None);
         let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All, &[])?;
-        let wide_only = subjects.iter().map(|one| !one.known_differences.is_empty()).collect();
-        for subject in &mut subjects {
-            // They name cases of the goldens, and would be called stale here.
-            subject.known_differences.clear();
-        }
         let backends = subjects.len();
         subjects.extend(self.adapters.subjects()?);
         let output = self.output.clone().unwrap_or_else(|| workspace_root().join("target/fuzz"));
         let folder = output.join(format!(".work-{}", std::process::id()));
         let oracle = Adapter::start(&command)?;
-        let mut bench = Bench { oracle, command, subjects, wide_only, backends, folder };
+        let mut bench = Bench { oracle, command, subjects, backends, folder, wide: 0 };
         let outcome = self.hunt(&mut bench, &output);
         let _gone = fs::remove_dir_all(&bench.folder);
         outcome
@@ -97,6 +91,7 @@ impl Fuzz {
         let end = Duration::from_secs(self.seconds);
         let mut random = Random::new(self.seed);
         let mut done = 0;
+        let mut half = 0;
         let mut wide = 0;
         let mut found = 0;
         while begin.elapsed() < end && self.cases.is_none_or(|most| done < most) && found < ENOUGH {
@@ -104,18 +99,24 @@ impl Fuzz {
             let drafts: Vec<Draft> = (0..size).map(|_| draw(&mut random)).collect();
             let names: Vec<String> =
                 (done..done + size).map(|at| format!("fuzz-{}-{at:06}", self.seed)).collect();
-            for (position, name) in bench.diverging(&drafts, &names)? {
+            let diverging = bench.diverging(&drafts, &names)?;
+            wide += bench.wide;
+            for (position, name) in diverging {
                 found += 1;
                 let small = bench.shrunk(drafts[position].clone(), &name)?;
                 self.tell(bench, &small, &names[position], &name, output)?;
             }
             done += size;
-            wide += drafts.iter().filter(|draft| !draft.is_half()).count();
-            eprintln!("{done} cases, {found} diverge, {:.0} s", begin.elapsed().as_secs_f64());
+            half += drafts.iter().filter(|draft| draft.is_half()).count();
+            eprintln!(
+                "{done} cases, {found} diverge, {wide} as float32 arithmetic does, {:.0} s",
+                begin.elapsed().as_secs_f64()
+            );
         }
         let names: Vec<&str> = bench.subjects.iter().map(|one| one.name.as_str()).collect();
         println!(
-            "seed {}: {done} cases, {wide} of them float32 or float64, against {}, {found} diverge, {:.0} s",
+            "seed {}: {done} cases, {half} of them half precision, against {}: {found} diverge, {wide} times \
+             as float32 arithmetic does in half precision, {:.0} s",
             self.seed,
             names.join(", "),
             begin.elapsed().as_secs_f64()
@@ -175,21 +176,12 @@ impl Bench {
         }
         let golden = Golden::load(&self.folder)?;
         let all = Selection::all(&golden);
-        let pairs = drafts.iter().zip(names).filter(|(draft, _)| !draft.is_half());
-        let wide: Vec<String> = pairs.map(|(_, name)| format!("fuzz/{name}")).collect();
-        let wide = match wide.as_slice() {
-            [] => None,
-            wide => Some(Selection::new(&golden, &[], wide, Focus::default())?),
-        };
+        self.wide = 0;
         let mut found: Vec<(usize, String)> = Vec::new();
-        for (place, subject) in self.subjects.iter().enumerate() {
-            let selection = match self.wide_only.get(place) {
-                Some(true) => wide.as_ref(),
-                _ => Some(&all),
-            };
-            let Some(selection) = selection else { continue };
-            let report = run(&golden, selection, subject, 2, &|_| {})
+        for subject in &self.subjects {
+            let report = run(&golden, &all, subject, 2, &|_| {})
                 .with_context(|| format!("{} did not start", subject.name))?;
+            self.wide += report.families.iter().map(|family| family.wide).sum::<usize>();
             for id in unlike(&golden, &report) {
                 let position = names.iter().position(|name| *name == id).context("a case")?;
                 if found.iter().all(|(known, _)| *known != position) {

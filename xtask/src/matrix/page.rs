@@ -225,7 +225,7 @@ fn section(golden: &Golden, peer: &Peer, rows: &[Row], circumstances: &Circumsta
 }
 
 fn cell(report: Option<&FamilyReport>) -> String {
-    let Some(report) = report else { return "–".to_owned() };
+    let Some(report) = report else { return "skipped".to_owned() };
     let agree = report.agree.len() + report.known_differences;
     let mut text = match agree + report.differ.len() {
         0 => "skipped".to_owned(),

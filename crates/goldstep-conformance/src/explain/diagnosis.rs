@@ -167,6 +167,20 @@ fn spread<T>(list: &[T]) -> Vec<&T> {
     order
 }
 
+/// Whether `other` gives what the judged implementation gives in a run, forced and free.
+pub(crate) fn gives_the_same(
+    other: &mut dyn Implementation,
+    subject: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+) -> bool {
+    let starts = trial.expectation_for(&capabilities.expectation);
+    let Some(free) = record(subject, capabilities, trial) else { return false };
+    let forced = record_forced(subject, capabilities, trial, starts);
+    let evidence = Evidence { trial, free, forced, starts, failing: true };
+    agreement(other, capabilities, &evidence).is_some()
+}
+
 /// How far the suspect is from what the judged implementation gave, in anchored ULP of variables;
 /// `None` where it does not agree with it.
 fn agreement(

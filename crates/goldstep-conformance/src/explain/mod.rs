@@ -21,6 +21,7 @@ pub use causal::{CausalEntry, CausalState};
 pub(crate) use cause::shown;
 pub use cause::{Cause, Part, explain};
 pub use detail::{Detail, Field, Growth, detail, growth};
+pub(crate) use diagnosis::gives_the_same;
 pub use diagnosis::{Diagnosis, Suspect};
 pub use predicate::{Feature, Run, describe};
 pub use shrink::restricted;

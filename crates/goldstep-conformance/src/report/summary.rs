@@ -177,6 +177,15 @@ fn skipped(report: &Report) -> String {
     if known > 0 {
         let _ = writeln!(text, "{}: {} differ where it is known", report.name, thousands(known));
     }
+    let wide: usize = report.families.iter().map(|family| family.wide).sum();
+    if wide > 0 {
+        let _ = writeln!(
+            text,
+            "{}: {} of them are in no list: in half precision they differ as float32 arithmetic does",
+            report.name,
+            thousands(wide)
+        );
+    }
     for (reason, count) in reasons {
         let _ = writeln!(text, "{}: {} skipped, needs {reason}", report.name, thousands(count));
     }
