@@ -153,16 +153,19 @@ fn named(
     let failing: BTreeSet<usize> = own.differ.iter().map(|(position, _)| *position).collect();
     let refusals = group.sign.quantity == Quantity::Refusal;
     let failed = group.failing.iter().map(|at| own.differ[*at].0);
+    let can = &report.description.capabilities;
+    // What it does not do says nothing about it: it would be asked without those arguments.
     let passed = (0..family.len()).filter(|position| {
+        let trial = family.trial(*position);
         !failing.contains(position)
-            && (refusals || family.trial(*position).expectation.error.is_none())
+            && (refusals || trial.expectation.error.is_none())
+            && can.lack(&trial).is_none()
     });
     let trials = |positions: Vec<usize>| -> Vec<Trial<'_>> {
         thinned(&positions).into_iter().map(|position| family.trial(position)).collect()
     };
     let (failed, passed) = (trials(failed.collect()), trials(passed.collect()));
-    let capabilities = report.description.capabilities.clone();
-    diagnose(implementation, &capabilities, &failed, &passed, suspects)
+    diagnose(implementation, can, &failed, &passed, suspects)
 }
 
 /// At most so many, spread over the list.
