@@ -18,7 +18,12 @@ const ALGORITHM: &str = "crates/goldstep-reference/src/adafactor.rs";
 /// The backends that do the same thing in their own way.
 const BACKENDS: [&str; 2] = ["crates/goldstep-cpu/src", "crates/goldstep-torch/src"];
 
-/// Check sizes of files, labels of the algorithm, reasons of dependencies.
+/// Lines of an example at most.
+const EXAMPLE: usize = 39;
+/// What `cargo xtask adapter new` writes, and its lines at most.
+const TEMPLATE: (&str, usize) = ("crates/goldstep-conformance/examples/adapter_template.rs", 60);
+
+/// Check sizes of files and examples, labels of the algorithm, reasons of dependencies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tidy {}
 
@@ -27,6 +32,7 @@ impl Tidy {
         let root = workspace_root();
         let files = tracked_files(&root)?;
         check_sizes(&root, &files)?;
+        check_examples(&root, &files)?;
         let labels = check_labels(&root, &files)?;
         let crates = dependencies::check(&root)?;
         println!("tidy: {} files, {labels} labels, goldstep of {crates} crates", files.len());
@@ -58,6 +64,24 @@ fn check_sizes(root: &Path, files: &[PathBuf]) -> Result<()> {
         "golden/v1 must have at most {LARGEST_GOLDENS} bytes, got {goldens}"
     );
     Ok(())
+}
+
+/// An example shows one thing: who reads it sees all of it at once.
+fn check_examples(root: &Path, files: &[PathBuf]) -> Result<()> {
+    for file in files.iter().filter(|file| is_example(file)) {
+        let lines = fs::read_to_string(root.join(file))?.lines().count();
+        let (template, longer) = TEMPLATE;
+        let most = if file == Path::new(template) { longer } else { EXAMPLE };
+        ensure!(lines <= most, "{} must have at most {most} lines, got {lines}", file.display());
+    }
+    Ok(())
+}
+
+/// `examples/NAME.rs` or `examples/NAME/main.rs` of a crate.
+fn is_example(file: &Path) -> bool {
+    let parts: Vec<&str> = file.iter().filter_map(|part| part.to_str()).collect();
+    matches!(parts.as_slice(), ["crates", _, "examples", _, "main.rs"])
+        || matches!(parts.as_slice(), ["crates", _, "examples", name] if name.ends_with(".rs"))
 }
 
 /// Each operation of the algorithm is labelled once, in order; every backend cites all of them.
@@ -115,6 +139,13 @@ fn cited_labels(line: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_are_found() {
+        let found = |file: &str| is_example(Path::new(file));
+        assert!(found("crates/a/examples/b.rs") && found("crates/a/examples/b/main.rs"));
+        assert!(!found("crates/a/examples/b/data.rs") && !found("crates/a/src/examples.rs"));
+    }
 
     #[test]
     fn labels_are_found() {

@@ -1,7 +1,7 @@
 //! What the adapter protocol itself costs: as many messages as a full verify of the argument grid,
 //! to an adapter that answers at once.
 //!
-//! `cargo run --release -p goldstep-conformance --example protocol_speed [processes]`
+//! `cargo bench -p goldstep-conformance --bench protocol [-- PROCESSES]`
 
 #![expect(clippy::print_stdout, reason = "the result goes to standard output")]
 
@@ -50,7 +50,7 @@ impl Still {
             name: owned("still"),
             version: owned("1"),
             language: owned("Rust"),
-            source: owned("protocol_speed"),
+            source: owned("benches/protocol.rs"),
             capabilities,
         };
         Self { description, response: StepResponse::default() }
@@ -96,7 +96,8 @@ impl Implementation for Still {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let argument = std::env::args().nth(1);
+    // Cargo adds an option of its own.
+    let argument = std::env::args().skip(1).find(|argument| argument != "--bench");
     if argument.as_deref() == Some("serve") {
         return Ok(serve(&mut Still::new(), std::io::stdin().lock(), std::io::stdout().lock())?);
     }
