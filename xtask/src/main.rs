@@ -16,6 +16,7 @@ mod fuzz_inputs;
 mod golden;
 mod libtorch;
 mod matrix;
+mod memcheck;
 mod migration;
 mod mutants;
 mod peers;
@@ -62,6 +63,7 @@ enum Command {
     Migration(migration::Migration),
     Plots(plots::Plots),
     Coverage(coverage::Coverage),
+    Memcheck(memcheck::Memcheck),
     Deny(deny::Deny),
     FuzzInputs(fuzz_inputs::FuzzInputs),
     Readme(readme::Readme),
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Some(Command::Migration(command)) => command.run(),
         Some(Command::Plots(command)) => command.run().map(|()| AGREED),
         Some(Command::Coverage(command)) => command.run(),
+        Some(Command::Memcheck(command)) => command.run(),
         Some(Command::Deny(command)) => command.run(),
         Some(Command::FuzzInputs(command)) => command.run(),
         Some(Command::Readme(command)) => command.run().map(|()| AGREED),
