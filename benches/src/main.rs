@@ -19,9 +19,9 @@ enum Cli {
     Compare(commands::compare::Compare),
     /// Tables and plots of files of results, into the README and the documentation
     Publish(commands::publish::Publish),
-    /// The environments that peers need, one a line
+    /// What peers are run with, one a line: `python ENVIRONMENT` or `cargo FOLDER`
     #[command(hide = true)]
-    Peers(commands::table::Environments),
+    Peers(commands::table::Programs),
     /// Serve one of our implementations as a contestant
     #[command(hide = true)]
     Contestant(commands::table::Serve),

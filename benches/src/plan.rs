@@ -1,5 +1,7 @@
 //! What is measured: rows, and against whom.
 
+use std::fmt;
+
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
@@ -34,7 +36,7 @@ pub struct Row {
 pub enum Extent {
     /// A few rows for a glance, under two minutes.
     Quick,
-    /// The rows on which other libraries are measured, under a quarter of an hour.
+    /// The rows on which other libraries are measured, about half an hour.
     Headline,
     /// All rows, under an hour.
     Full,
@@ -47,14 +49,38 @@ pub struct Peer {
     pub name: &'static str,
     /// Its name in tables.
     pub title: &'static str,
-    /// The program, below `benches/peers/`.
-    pub script: &'static str,
-    /// What the program is told to run.
-    pub mode: &'static str,
-    /// The pinned packages that it needs.
-    pub environment: &'static str,
+    /// What is run.
+    pub program: Program,
     /// What it computes.
     pub dialect: Dialect,
+}
+
+/// What a peer is run with, below `benches/peers/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// A script, in an environment of pinned packages.
+    Python {
+        /// The file.
+        script: &'static str,
+        /// What it is told to run.
+        mode: &'static str,
+        /// The name of the environment.
+        environment: &'static str,
+    },
+    /// A workspace of its own, built on demand.
+    Cargo {
+        /// The folder.
+        folder: &'static str,
+    },
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Python { environment, .. } => write!(f, "python {environment}"),
+            Self::Cargo { folder } => write!(f, "cargo {folder}"),
+        }
+    }
 }
 
 /// What a peer computes, so far as it is known.
@@ -77,77 +103,93 @@ impl Dialect {
 }
 
 /// All peers, in the order of the tables.
-pub const PEERS: [Peer; 9] = [
+pub const PEERS: [Peer; 10] = [
     Peer {
         name: "torch-adafactor",
         title: "torch.optim.Adafactor, for-loop",
-        script: "torch_optim.py",
-        mode: "adafactor-loop",
-        environment: "torch",
+        program: Program::Python {
+            script: "torch_optim.py",
+            mode: "adafactor-loop",
+            environment: "torch",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "torch-adafactor-foreach",
         title: "torch.optim.Adafactor, foreach",
-        script: "torch_optim.py",
-        mode: "adafactor-foreach",
-        environment: "torch",
+        program: Program::Python {
+            script: "torch_optim.py",
+            mode: "adafactor-foreach",
+            environment: "torch",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "transformers",
         title: "transformers Adafactor",
-        script: "torch_optim.py",
-        mode: "transformers",
-        environment: "torch",
+        program: Program::Python {
+            script: "torch_optim.py",
+            mode: "transformers",
+            environment: "torch",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "keras2-eager",
         title: "Keras 2.12 Adafactor, eager",
-        script: "keras2.py",
-        mode: "eager",
-        environment: "tensorflow-2.12.1",
+        program: Program::Python {
+            script: "keras2.py",
+            mode: "eager",
+            environment: "tensorflow-2.12.1",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "keras2-function",
         title: "Keras 2.12 Adafactor, tf.function",
-        script: "keras2.py",
-        mode: "function",
-        environment: "tensorflow-2.12.1",
+        program: Program::Python {
+            script: "keras2.py",
+            mode: "function",
+            environment: "tensorflow-2.12.1",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "keras2-xla",
         title: "Keras 2.12 Adafactor, XLA",
-        script: "keras2.py",
-        mode: "xla",
-        environment: "tensorflow-2.12.1",
+        program: Program::Python {
+            script: "keras2.py",
+            mode: "xla",
+            environment: "tensorflow-2.12.1",
+        },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "keras3-jax",
         title: "Keras 3 Adafactor, jax jit",
-        script: "jax_peers.py",
-        mode: "keras3",
-        environment: "jax",
+        program: Program::Python { script: "jax_peers.py", mode: "keras3", environment: "jax" },
         dialect: Dialect::Adafactor,
     },
     Peer {
         name: "optax",
         title: "optax adafactor, jit",
-        script: "jax_peers.py",
-        mode: "optax",
-        environment: "jax",
+        program: Program::Python { script: "jax_peers.py", mode: "optax", environment: "jax" },
         dialect: Dialect::AdafactorFullBelow128,
+    },
+    Peer {
+        name: "burn",
+        title: "burn-optim Adafactor, flex",
+        program: Program::Cargo { folder: "burn" },
+        dialect: Dialect::Adafactor,
     },
     Peer {
         name: "torch-adamw",
         title: "torch.optim.AdamW, fused",
-        script: "torch_optim.py",
-        mode: "adamw-fused",
-        environment: "torch",
+        program: Program::Python {
+            script: "torch_optim.py",
+            mode: "adamw-fused",
+            environment: "torch",
+        },
         dialect: Dialect::AdamW,
     },
 ];

@@ -13,11 +13,14 @@ use crate::machine::Machine;
 /// The version of this format.
 pub const FORMAT: &str = "goldstep-bench/1";
 
+/// The verdict on an implementation that passed the goldens.
+pub const PASSED: &str = "passed";
+
 /// A line of a file of results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
-    /// The first line: what, where, when.
+    /// What, where, when: the first line, and one more where a later run continued the file.
     Run(Box<Run>),
     /// One row against one peer, or ours alone.
     Block(Box<Block>),
@@ -116,8 +119,10 @@ pub struct Failure {
 /// A whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
-    /// Its first line.
+    /// Its first line. An implementation that did not pass in a later run has not passed here.
     pub run: Run,
+    /// The runs that continued it, on the same machine.
+    pub continued: Vec<Run>,
     /// What was measured.
     pub blocks: Vec<Block>,
     /// Instructions that were counted.
@@ -141,6 +146,17 @@ impl Writer {
         }
         let mut open = OpenOptions::new();
         let file = open.create(true).write(true).truncate(true).open(path);
+        let mut writer = Self(file.with_context(|| path.display().to_string())?);
+        writer.write(&Record::Run(Box::new(run.clone())))?;
+        Ok(writer)
+    }
+
+    /// Continues a file with another run.
+    ///
+    /// # Errors
+    /// A path that cannot be written.
+    pub fn append(path: &Path, run: &Run) -> Result<Self> {
+        let file = OpenOptions::new().append(true).open(path);
         let mut writer = Self(file.with_context(|| path.display().to_string())?);
         writer.write(&Record::Run(Box::new(run.clone())))?;
         Ok(writer)
@@ -177,10 +193,17 @@ impl Results {
             let record: Record =
                 serde_json::from_str(line).with_context(|| format!("line {}", index + 1))?;
             match (record, &mut results) {
-                (Record::Run(run), None) => {
+                (Record::Run(run), results) => {
                     ensure!(run.format == FORMAT, "format must be {FORMAT}, got {}", run.format);
-                    results = Some(Self {
+                    if let Some(results) = results {
+                        results
+                            .continue_with(*run)
+                            .with_context(|| format!("line {}", index + 1))?;
+                        continue;
+                    }
+                    *results = Some(Self {
                         run: *run,
+                        continued: Vec::new(),
                         blocks: Vec::new(),
                         instructions: Vec::new(),
                         failures: Vec::new(),
@@ -189,10 +212,39 @@ impl Results {
                 (Record::Block(block), Some(results)) => results.blocks.push(*block),
                 (Record::Instructions(one), Some(results)) => results.instructions.push(one),
                 (Record::Failure(failure), Some(results)) => results.failures.push(failure),
-                _ => anyhow::bail!("line {}: a run must come first, once", index + 1),
+                (_, None) => anyhow::bail!("line {}: a run must come first", index + 1),
             }
         }
         results.context("results must begin with a run, got an empty file")
+    }
+
+    /// Takes up the first line of a run that continued the file.
+    fn continue_with(&mut self, run: Run) -> Result<()> {
+        let (first, machine) = (&self.run.machine, &run.machine);
+        ensure!(first == machine, "a file must hold one machine, got {first} and {machine}");
+        for (name, verdict) in &run.verified {
+            let known = self.run.verified.entry(name.clone()).or_insert_with(|| verdict.clone());
+            if known == PASSED {
+                known.clone_from(verdict);
+            }
+        }
+        self.continued.push(run);
+        Ok(())
+    }
+
+    /// The block of a row, alone or against a peer: the last one, since one that was interrupted may
+    /// have been measured again.
+    #[must_use]
+    pub fn block(&self, row: &str, threads: usize, peer: Option<&str>) -> Option<&Block> {
+        self.blocks.iter().rev().find(|block| {
+            block.row == row && block.threads == threads && block.peer.as_deref() == peer
+        })
+    }
+
+    /// Whether that block was measured to its end.
+    #[must_use]
+    pub fn has(&self, row: &str, threads: usize, peer: Option<&str>) -> bool {
+        self.block(row, threads, peer).is_some_and(|block| !block.interrupted)
     }
 }
 
@@ -217,5 +269,67 @@ impl Entrant {
     pub fn computed_right(&self) -> Option<bool> {
         let (change, expected) = (self.change?, self.expected_change?);
         Some((change / expected - 1.0).abs() < 0.01)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(record: &Record) -> String {
+        serde_json::to_string(record).unwrap() + "\n"
+    }
+
+    fn run(commit: &str, verdict: &str) -> Run {
+        Run {
+            format: FORMAT.to_owned(),
+            command: "cargo xtask bench".to_owned(),
+            commit: commit.to_owned(),
+            date: "2026-11-23".to_owned(),
+            machine: Machine {
+                processor: "p".to_owned(),
+                threads: 2,
+                caches: Vec::new(),
+                system: "s".to_owned(),
+                compiler: "c".to_owned(),
+            },
+            verified: BTreeMap::from([("cpu".to_owned(), verdict.to_owned())]),
+        }
+    }
+
+    fn block(peer: Option<&str>, interrupted: bool) -> Record {
+        Record::Block(Box::new(Block {
+            row: "256²".to_owned(),
+            elements: 65_536,
+            tensors: 1,
+            threads: 1,
+            peer: peer.map(str::to_owned),
+            interrupted,
+            entrants: Vec::new(),
+        }))
+    }
+
+    #[test]
+    fn a_file_can_be_continued() {
+        let first = line(&Record::Run(Box::new(run("a", PASSED)))) + &line(&block(None, true));
+        let results = Results::parse(&first).unwrap();
+        assert!(!results.has("256²", 1, None));
+        let second = Record::Run(Box::new(run("b", "failed the goldens")));
+        let text = first + &line(&second) + &line(&block(None, false));
+        let results = Results::parse(&text).unwrap();
+        assert!(results.has("256²", 1, None) && !results.has("256²", 2, None));
+        assert_eq!(results.continued[0].commit, "b");
+        assert_eq!(results.run.verified["cpu"], "failed the goldens");
+    }
+
+    #[test]
+    fn a_file_holds_one_machine_and_begins_with_a_run() {
+        let mut other = run("b", PASSED);
+        other.machine.processor.push('x');
+        let text = [run("a", PASSED), other].map(|run| line(&Record::Run(Box::new(run)))).concat();
+        let error = format!("{:#}", Results::parse(&text).unwrap_err());
+        assert!(error.contains("line 2: a file must hold one machine"), "{error}");
+        let error = Results::parse(&line(&block(None, false))).unwrap_err().to_string();
+        assert_eq!(error, "line 1: a run must come first");
     }
 }

@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 
 use crate::contestant::Task;
 use crate::instructions;
-use crate::plan::{Dialect, LEARNING_RATE, Peer, Row, full_below_128};
+use crate::plan::{Dialect, LEARNING_RATE, Peer, Program, Row, full_below_128};
 use crate::process::{Launch, Process};
-use crate::record::{Block, Entrant, Failure, Instructions, Record, Writer};
+use crate::record::{Block, Entrant, Failure, Instructions, Record, Results, Writer};
 use crate::rounds::{Call, Effort, STEPS_BEFORE, Turn, expected_seconds, introduce, take_turns};
 
 /// How contestants are started, and how much is measured.
@@ -25,8 +25,8 @@ pub struct Session {
     pub torch: Option<PathBuf>,
     /// Where the programs of the peers lie.
     pub peer_scripts: PathBuf,
-    /// The Python of each environment.
-    pub pythons: BTreeMap<String, PathBuf>,
+    /// The Python of each environment, and the program of each workspace.
+    pub peer_programs: BTreeMap<String, PathBuf>,
     /// Whether callgrind counts instructions.
     pub instructions: bool,
     /// Whether the scalar reference takes part.
@@ -47,7 +47,7 @@ struct Step<'a> {
 
 impl Session {
     /// Measures every row on each number of threads, ours first, then each peer on the headline
-    /// rows. Lines go to `writer` as they are made.
+    /// rows, without what was measured `before`. Lines go to `writer` as they are made.
     ///
     /// # Errors
     /// Results that cannot be written. What a contestant cannot do is a line of the results.
@@ -56,6 +56,7 @@ impl Session {
         rows: &[Row],
         threads: &[usize],
         peers: &[&Peer],
+        before: Option<&Results>,
         writer: &mut Writer,
     ) -> Result<()> {
         let mut steps = Vec::new();
@@ -68,6 +69,10 @@ impl Session {
                 steps.extend(headline.map(|row| Step { row, threads, peer: Some(peer) }));
             }
         }
+        steps.retain(|Step { row, threads, peer }| {
+            let peer = peer.map(|peer| peer.name);
+            !before.is_some_and(|before| before.has(&row.name(), *threads, peer))
+        });
         let mut progress = Progress::new(&steps);
         // A peer is started once for all rows: its imports take seconds.
         let mut guest: Option<((&str, usize), Process)> = None;
@@ -220,11 +225,13 @@ impl Session {
     }
 
     fn peer(&self, peer: &Peer, threads: usize) -> Result<Process> {
-        let python = self.pythons.get(peer.environment);
-        let python = python.with_context(|| format!("no Python with {}", peer.environment))?;
-        let script = self.peer_scripts.join(peer.script);
-        let command =
-            vec![python.into(), script.into(), peer.mode.into(), threads.to_string().into()];
+        let program = self.peer_programs.get(&peer.program.to_string());
+        let program = program.with_context(|| format!("no program for {}", peer.program))?;
+        let mut command = vec![OsString::from(program)];
+        if let Program::Python { script, mode, .. } = peer.program {
+            let script = self.peer_scripts.join(script);
+            command.extend([script.into(), mode.into(), threads.to_string().into()]);
+        }
         Process::start(&Launch { command }, threads).with_context(|| peer.name.to_owned())
     }
 }

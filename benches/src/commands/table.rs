@@ -33,9 +33,10 @@ pub(crate) struct Table {
     /// Other libraries on the headline rows, by name: `none`, `all` or a list
     #[arg(long, value_delimiter = ',', default_value = "none")]
     peers: Vec<String>,
-    /// The Python of an environment
-    #[arg(long, value_name = "ENVIRONMENT=PROGRAM")]
-    python: Vec<String>,
+    /// What runs a peer: for each line of `peers` the Python of the environment, or the program
+    /// that cargo built
+    #[arg(long, value_name = "LINE=PROGRAM")]
+    peer_program: Vec<String>,
     /// The folder of the peers' programs
     #[arg(long, value_name = "DIR", default_value = "benches/peers")]
     scripts: PathBuf,
@@ -54,6 +55,9 @@ pub(crate) struct Table {
     /// Where the samples go
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Continue such a file: what it holds is not measured again
+    #[arg(long)]
+    resume: bool,
     /// The command that is recorded as the one that makes this file
     #[arg(long, default_value = "")]
     command: String,
@@ -68,18 +72,18 @@ pub(crate) struct Serve {
     name: String,
 }
 
-/// The environments that peers need
+/// What peers are run with, one a line: `python ENVIRONMENT` or `cargo FOLDER`
 #[derive(Debug, clap::Args)]
-pub(crate) struct Environments {
+pub(crate) struct Programs {
     /// `none`, `all` or a list
     #[arg(value_delimiter = ',')]
     peers: Vec<String>,
 }
 
-impl Environments {
+impl Programs {
     pub(crate) fn run(&self) -> Result<()> {
         for peer in chosen_peers(&self.peers)? {
-            println!("{}", peer.environment);
+            println!("{}", peer.program);
         }
         Ok(())
     }
@@ -112,7 +116,7 @@ impl Table {
             program: std::env::current_exe().context("this program")?,
             torch: self.torch.clone(),
             peer_scripts: self.scripts.clone(),
-            pythons: pairs(&self.python, "python")?
+            peer_programs: pairs(&self.peer_program, "peer-program")?
                 .into_iter()
                 .map(|(name, program)| (name, program.into()))
                 .collect(),
@@ -129,8 +133,17 @@ impl Table {
             machine: Machine::here(),
             verified: pairs(&self.verified, "verified")?,
         };
-        let mut writer = Writer::create(&self.out, &run)?;
-        session.run(&rows_to_measure, &threads, &chosen_peers(&self.peers)?, &mut writer)?;
+        let before = if self.resume { Some(Results::read(&self.out)?) } else { None };
+        if let Some(before) = &before {
+            let (machine, here) = (&before.run.machine, &run.machine);
+            ensure!(machine == here, "{} is of {machine}, this is {here}", self.out.display());
+        }
+        let mut writer = match before {
+            Some(_) => Writer::append(&self.out, &run)?,
+            None => Writer::create(&self.out, &run)?,
+        };
+        let peers = chosen_peers(&self.peers)?;
+        session.run(&rows_to_measure, &threads, &peers, before.as_ref(), &mut writer)?;
         let results = Results::read(&self.out)?;
         if self.json {
             print!("{}", std::fs::read_to_string(&self.out)?);

@@ -6,7 +6,7 @@ mod plot;
 mod rows;
 
 use crate::measure::to_f64;
-use crate::record::{Block, Entrant, Results, Run};
+use crate::record::{Block, Entrant, PASSED, Results, Run};
 use crate::statistics::{Estimate, median, ratios};
 
 pub use compare::compare;
@@ -21,8 +21,13 @@ const NOTHING: &str = "–";
 #[must_use]
 pub fn publication(results: &Results) -> [(&'static str, String); 3] {
     let Run { command, commit, date, machine, .. } = &results.run;
+    let continued: String = results
+        .continued
+        .iter()
+        .map(|run| format!(", continued on {} at {} by `{}`", run.date, run.commit, run.command))
+        .collect();
     let place = format!(
-        "Measured on {date} at commit {commit} on {machine}, by `{command}`. Every number is a \
+        "Measured on {date} at commit {commit} on {machine}, by `{command}`{continued}. Every number is a \
          median of paired rounds; the samples lie in `benches/results/published.jsonl`. One row \
          alone: `cargo xtask bench --peers all --row 'NAME'`.\n"
     );
@@ -34,14 +39,6 @@ pub fn publication(results: &Results) -> [(&'static str, String); 3] {
 }
 
 impl Results {
-    /// The block of ours alone, or against a peer.
-    fn block(&self, row: &str, threads: usize, peer: Option<&str>) -> Option<&Block> {
-        let same = |block: &&Block| {
-            block.row == row && block.threads == threads && block.peer.as_deref() == peer
-        };
-        self.blocks.iter().find(same)
-    }
-
     /// The rows that were measured, in their order.
     fn row_names(&self) -> Vec<&str> {
         distinct(self.blocks.iter().map(|block| block.row.as_str()))
@@ -64,7 +61,7 @@ impl Results {
     /// Why an implementation of ours has no numbers, if that is so.
     fn objection(&self, name: &str) -> Option<&str> {
         let verified = self.run.verified.get(name).map_or("not verified", String::as_str);
-        (verified != "passed").then_some(verified)
+        (verified != PASSED).then_some(verified)
     }
 
     /// Nanoseconds per parameter of one of ours, or why there is no number.

@@ -24,7 +24,7 @@ pub(crate) struct Bench {
     /// A few rows for a glance, without other libraries: under two minutes
     #[arg(long)]
     quick: bool,
-    /// Only the rows on which other libraries are measured: about a quarter of an hour
+    /// Only the rows on which other libraries are measured: about half an hour
     #[arg(long)]
     headline: bool,
     /// Only rows whose name contains this; repeatable
@@ -42,6 +42,10 @@ pub(crate) struct Bench {
     /// Where the samples go [default: benches/results/DATE-COMMIT.jsonl]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Continue a file of samples that was interrupted, or lacks a library: what it holds is not
+    /// measured again
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    resume: Option<PathBuf>,
     /// What is printed to standard output
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -105,7 +109,8 @@ impl Bench {
             }
             return status(command);
         }
-        let out = self.out.clone().map_or_else(default_out, Ok)?;
+        let given = self.resume.as_ref().or(self.out.as_ref());
+        let out = given.cloned().map_or_else(default_out, Ok)?;
         self.measure(&mut command, &out)?;
         // Ctrl-C reaches the measuring program too, which ends after its sample.
         ctrlc::set_handler(|| ()).context("Ctrl-C")?;
@@ -152,11 +157,14 @@ impl Bench {
         }
         let wanted = self.peers();
         command.arg("--peers").arg(wanted.join(","));
-        for environment in environments(command.get_program().into(), &wanted)? {
-            let python = interpreter(&environment)?;
-            command.arg("--python").arg(format!("{environment}={}", python.display()));
+        for line in peer_programs(command.get_program().into(), &wanted)? {
+            let program = peer_program(&line)?;
+            command.arg("--peer-program").arg(format!("{line}={}", program.display()));
         }
         command.arg("--out").arg(out).arg("--command").arg(self.command_line());
+        if self.resume.is_some() {
+            command.arg("--resume");
+        }
         if self.format == Format::Json {
             command.arg("--json");
         }
@@ -204,16 +212,24 @@ impl Bench {
     }
 }
 
-/// The Python of an environment, which is made if need be.
-fn interpreter(environment: &str) -> Result<PathBuf> {
+/// The Python of an environment or the program of a workspace, which is made if need be.
+fn peer_program(line: &str) -> Result<PathBuf> {
+    const WITHOUT: &str = "`--peers none` does without other libraries";
+    if let Some(folder) = line.strip_prefix("cargo ") {
+        let mut cargo = cargo();
+        cargo.current_dir(workspace_root().join("benches/peers").join(folder));
+        let target = workspace_root().join("target").join(format!("contestant-{folder}"));
+        let target = target.to_str().context("the target directory must be in Unicode")?;
+        return build(cargo, &["--locked", "--target-dir", target]).context(WITHOUT);
+    }
     let known = [TENSORFLOW_2_12, JAX, TORCH];
-    let found = known.iter().find(|one| one.name == environment);
-    let found = found.with_context(|| format!("no environment is called {environment}"))?;
-    found.interpreter(None).context("`--peers none` does without other libraries")
+    let found = known.iter().find(|one| Some(one.name) == line.strip_prefix("python "));
+    let found = found.with_context(|| format!("no environment is called {line}"))?;
+    found.interpreter(None).context(WITHOUT)
 }
 
-/// The environments that those peers need.
-fn environments(program: OsString, wanted: &[String]) -> Result<BTreeSet<String>> {
+/// What those peers are run with.
+fn peer_programs(program: OsString, wanted: &[String]) -> Result<BTreeSet<String>> {
     let output = Command::new(program).arg("peers").arg(wanted.join(",")).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", error.trim().trim_start_matches("error: "));
