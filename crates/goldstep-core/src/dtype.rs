@@ -119,6 +119,7 @@ pub trait Element:
 impl Element for f64 {
     const DTYPE: DType = DType::Float64;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         self
     }
@@ -127,6 +128,7 @@ impl Element for f64 {
         value
     }
 
+    #[inline]
     fn flush(self) -> Self {
         if self.is_subnormal() { 0.0_f64.copysign(self) } else { self }
     }
@@ -135,6 +137,7 @@ impl Element for f64 {
 impl Element for f32 {
     const DTYPE: DType = DType::Float32;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
@@ -144,6 +147,7 @@ impl Element for f32 {
         value as Self
     }
 
+    #[inline]
     fn flush(self) -> Self {
         if self.is_subnormal() { 0.0_f32.copysign(self) } else { self }
     }
@@ -152,6 +156,7 @@ impl Element for f32 {
 impl Element for bf16 {
     const DTYPE: DType = DType::Bfloat16;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
@@ -160,6 +165,7 @@ impl Element for bf16 {
         Self::from_f32(f32::round_from(value))
     }
 
+    #[inline]
     fn flush(self) -> Self {
         if self.to_f32().is_subnormal() {
             Self::from_f32(0.0_f32.copysign(self.to_f32()))
@@ -172,6 +178,7 @@ impl Element for bf16 {
 impl Element for f16 {
     const DTYPE: DType = DType::Float16;
 
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
@@ -180,6 +187,7 @@ impl Element for f16 {
         Self::from_f32(f32::round_from(value))
     }
 
+    #[inline]
     fn flush(self) -> Self {
         self
     }

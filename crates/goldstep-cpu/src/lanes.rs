@@ -67,36 +67,50 @@ pub trait Lanes: Copy {
     /// The smallest lane; a NaN may be missed.
     #[inline(always)]
     fn least(self) -> Self::Real {
-        let mut lanes = self.to_array();
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                let (left, right) = (lanes[i], lanes[i + half]);
-                lanes[i] = if right < left { right } else { left };
-            }
+        let mut least = self;
+        for half in &HALVES {
+            least = least.lesser(least.merge(least, half));
         }
-        lanes[0]
+        least.to_array()[0]
     }
 
     /// The largest lane; a NaN may be missed.
     #[inline(always)]
     fn largest(self) -> Self::Real {
-        let mut lanes = self.to_array();
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                let (left, right) = (lanes[i], lanes[i + half]);
-                lanes[i] = if right > left { right } else { left };
-            }
+        let mut largest = self;
+        for half in &HALVES {
+            largest = largest.greater(largest.merge(largest, half));
         }
-        lanes[0]
+        largest.to_array()[0]
     }
 
     /// The sum of all lanes, added in f64 in a fixed tree.
     #[inline(always)]
     fn total(self) -> f64 {
-        let lane = self.to_array().map(Element::to_f64);
+        let array = self.to_array();
+        // A loop: `map` is a call, of which each lane calls the conversion.
+        let mut lane = [0.0; LANES];
+        for i in 0..LANES {
+            lane[i] = array[i].to_f64();
+        }
         let quarter = |i: usize| (lane[i] + lane[i + 1]) + (lane[i + 2] + lane[i + 3]);
         (quarter(0) + quarter(4)) + (quarter(8) + quarter(12))
     }
+}
+
+/// The upper half of what is left, and the lower one, in each step of a reduction.
+static HALVES: [[u32; LANES]; 4] = halves();
+
+#[expect(clippy::cast_possible_truncation, reason = "below 16")]
+const fn halves() -> [[u32; LANES]; 4] {
+    let mut halves = [[0; LANES]; 4];
+    let mut at = 0;
+    while at < 4 * LANES {
+        let (step, lane) = (at / LANES, at % LANES);
+        halves[step][lane] = (lane ^ (LANES >> (step + 1))) as u32;
+        at += 1;
+    }
+    halves
 }
 
 /// A part of a kernel that is compiled once for each [`Lanes`], where an inlined function would be

@@ -77,9 +77,24 @@ impl<R: Real> Kernel for SmallStatistics<'_, R> {
     type Output = Option<SmallSums>;
 
     #[inline(always)]
-    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
     fn run<V: Lanes<Real = R> + Memory<R>>(self) -> Option<SmallSums> {
-        let Self { shape: (rows, columns), moment, row_factor, column_factor, .. } = self;
+        match self.shape {
+            // Unrolled for the usual convolution: 7 % of its step.
+            (3, 3) => self.of_shape::<V>(3, 3),
+            (rows, columns) => self.of_shape::<V>(rows, columns),
+        }
+    }
+}
+
+impl<R: Real> SmallStatistics<'_, R> {
+    #[inline(always)]
+    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+    fn of_shape<V: Lanes<Real = R> + Memory<R>>(
+        self,
+        rows: usize,
+        columns: usize,
+    ) -> Option<SmallSums> {
+        let Self { moment, row_factor, column_factor, .. } = self;
         let (squares, rest) = self.scratch.split_at_mut(rows * columns);
         let (r, rest) = rest.split_at_mut(rows);
         let (inverse, rest) = rest.split_at_mut(rows);
@@ -161,9 +176,19 @@ impl<R: Real> Kernel for SmallScales<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
     fn run<V: Lanes<Real = R> + Memory<R>>(self) {
-        let Self { shape: (rows, columns), square, .. } = self;
+        match self.shape {
+            (3, 3) => self.of_shape::<V>(3, 3),
+            (rows, columns) => self.of_shape::<V>(rows, columns),
+        }
+    }
+}
+
+impl<R: Real> SmallScales<'_, R> {
+    #[inline(always)]
+    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+    fn of_shape<V: Lanes<Real = R> + Memory<R>>(self, rows: usize, columns: usize) {
+        let Self { square, .. } = self;
         let (layout, rest) = self.scratch.split_at_mut(rows * columns);
         let (s, rest) = rest.split_at_mut(rows);
         let t = &mut rest[..columns];
