@@ -57,6 +57,10 @@ pub trait Lanes: Copy {
         Self::splat(Self::Real::ZERO)
     }
 
+    /// Asks for memory that will be read soon; nothing where the processor has no such thing.
+    #[inline(always)]
+    fn fetch<T>(_: &T) {}
+
     #[inline(always)]
     fn to_array(self) -> [Self::Real; LANES] {
         let mut array = [Self::Real::ZERO; LANES];

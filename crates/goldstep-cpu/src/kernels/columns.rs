@@ -20,8 +20,11 @@ use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
 use goldstep_core::Element;
 
-/// Vectors of a strip: 256 bytes of each row in f32.
+/// Vectors of a row that are summed at a time.
 const STRIP: usize = 4;
+/// Vectors of a strip of columns, 1 KiB of each row in f32: as many bytes of a row as possible one
+/// after the other, since they come from memory.
+const COLUMNS: usize = 16;
 /// Elements of a panel, so that they stay in a first-level cache.
 const PANEL_ELEMENTS: usize = 8 * 1024;
 /// Vectors of a panel at most. One sum of a row takes a quarter of them in one chain: longer ones
@@ -64,7 +67,7 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
             rest = after;
             factors.of_panel::<T, C>(panel, clip, column_factor, &mut inverse);
             for i in 0..panel.rows() {
-                let (s, v) = row_of_panel::<T, V, C>(panel.row(i), clip, &inverse);
+                let (s, v) = row_of_panel::<T, V, C>(panel.row(i), clip, &inverse, rest.row(i));
                 add_to(s, &mut row_sums[i]);
                 add_to(v, &mut weighted_sums[i]);
             }
@@ -96,13 +99,13 @@ impl<V: Lanes> Factors<V> {
         let (vectors, tail) = column_factor.as_chunks_mut::<LANES>();
         let count = vectors.len();
         for (q, (strip, inverse)) in
-            vectors.chunks_mut(STRIP).zip(inverse.chunks_mut(STRIP)).enumerate()
+            vectors.chunks_mut(COLUMNS).zip(inverse.chunks_mut(COLUMNS)).enumerate()
         {
-            let at = q * STRIP;
-            let mut sums = [V::zero(); STRIP];
-            if strip.len() == STRIP {
+            let at = q * COLUMNS;
+            let mut sums = [V::zero(); COLUMNS];
+            if strip.len() == COLUMNS {
                 for i in 0..panel.rows() {
-                    add_squares::<T, V, C, STRIP>(panel.row(i), at, clip, &mut sums);
+                    add_squares::<T, V, C, COLUMNS>(panel.row(i), at, clip, &mut sums);
                 }
             } else {
                 for i in 0..panel.rows() {
@@ -148,19 +151,24 @@ fn add_squares<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
     }
 }
 
-/// `Σg²` and `Σg²/c` of a row of a panel.
+/// `Σg²` and `Σg²/c` of a row of a panel. What follows it in memory, `soon`, is the next panel's:
+/// memory delivers it while this one computes.
 #[inline(always)]
 fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     row: &[T],
     clip: C,
     inverse: &[Line<V::Real>],
+    soon: &[T],
 ) -> (V, V) {
     let (vectors, tail) = row.as_chunks::<LANES>();
     let (groups, few) = vectors.as_chunks::<STRIP>();
     let (inverse_groups, _) = inverse.as_chunks::<STRIP>();
     let (mut s, mut v) = ([V::zero(); STRIP], [V::zero(); STRIP]);
-    for (group, inverse) in groups.iter().zip(inverse_groups) {
+    for (at, (group, inverse)) in groups.iter().zip(inverse_groups).enumerate() {
         for k in 0..STRIP {
+            if let Some(soon) = soon.get((at * STRIP + k) * LANES) {
+                V::fetch(soon);
+            }
             let square = square(V::read(&group[k]), clip);
             s[k] = s[k].add(square);
             v[k] = v[k].add(square.mul(V::load(&inverse[k].0)));

@@ -39,6 +39,10 @@ macro_rules! lanes {
                 detected!($call(part))
             }
             #[inline(always)]
+            fn fetch<T>(target: &T) {
+                detected!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast()));
+            }
+            #[inline(always)]
             fn splat(value: $real) -> Self {
                 let register = detected!($splat(value));
                 Self([register; LANES / $width])
