@@ -18,6 +18,7 @@ pub(crate) mod update;
 
 use goldstep_core::Element;
 
+pub(crate) use self::narrow::NARROW;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::Real;
 
