@@ -34,7 +34,12 @@ pub(crate) struct Ema<R> {
 #[derive(Clone, Copy, Debug)]
 pub enum Clipping<R> {
     Off,
-    /// Times this, from a norm.
+    /// Times `norm`, divided by `largest`, the larger of it and the tensor's own norm.
+    Norm {
+        norm: R,
+        largest: R,
+    },
+    /// Times this, from the norm of all tensors.
     Scale(R),
     /// Into `[-bound, bound]`.
     Bound(R),
@@ -139,15 +144,18 @@ impl<R: Real> Clipping<R> {
         let off = Clipped { scale: R::ONE, bound: R::ONE / R::ZERO };
         match self {
             Self::Off => off,
+            Self::Norm { norm, largest } => Clipped { scale: norm / largest, ..off },
             Self::Scale(scale) => Clipped { scale, ..off },
             Self::Bound(bound) => Clipped { bound, ..off },
         }
     }
 
-    /// Clips a single element, as the kernels do.
+    /// Clips a single element of rows that are yet to be summed. A sum that cancels enlarges every
+    /// rounding, so that a norm is applied in Keras's two operations, not in the kernels' one.
     pub(crate) fn of_one(self, gradient: R) -> R {
         match self {
             Self::Off => gradient,
+            Self::Norm { norm, largest } => gradient * norm / largest,
             Self::Scale(scale) => gradient * scale,
             Self::Bound(bound) => {
                 let below = if bound < gradient { bound } else { gradient };
@@ -162,7 +170,7 @@ impl<R: Real> Clipping<R> {
         let (norm, square_sum) = (R::round_from(norm), R::round_from(square_sum));
         // Keras takes the sum itself where it is not positive: zero, or NaN.
         let l2 = if square_sum > R::ZERO { square_sum.root() } else { square_sum };
-        Self::Scale(norm / maximum(l2, norm))
+        Self::Norm { norm, largest: maximum(l2, norm) }
     }
 
     /// Clipping of all tensors to one norm, from the square sum of each:
@@ -203,6 +211,7 @@ mod tests {
     #[test]
     fn a_norm_scale_follows_keras_where_norms_are_not_finite() {
         let scale = |clipping| match clipping {
+            Clipping::Norm { norm, largest } => norm / largest,
             Clipping::Scale(scale) => scale,
             _ => f32::NEG_INFINITY,
         };
