@@ -382,14 +382,26 @@ impl Run<'_, '_> {
         }
     }
 
+    /// By how much weight decay enlarges what a variable is off by, at least 1. Keras assigns
+    /// `x − x·weight_decay·learning_rate`: where the product is above 2, at a huge rate, that
+    /// multiplies the errors of all steps before, and the update may still bring the variable back.
+    fn decay(&self, learning_rate: f64) -> f64 {
+        let decay = self.trial.arguments.get("weight_decay").and_then(Value::as_f64);
+        // Where some variables do not decay the bound stays what it is for those.
+        let all = self.trial.exclude_from_weight_decay.is_empty();
+        decay.filter(|_| all).map_or(1.0, |decay| (1.0 - decay * learning_rate).abs().max(1.0))
+    }
+
     /// Compares one step in causal order.
     fn compare(&mut self, step: &Step<'_>) -> Result<(), End> {
         let (expected, response) = (step.expected, step.response);
-        for (index, scale) in self.scales.iter_mut().enumerate() {
-            *scale = magnitude(*scale, &expected.variables[index]);
+        let decay = self.decay(expected.learning_rate);
+        for index in 0..self.scales.len() {
+            let mut scale = magnitude(self.scales[index] * decay, &expected.variables[index]);
             if let Some(ema) = &expected.ema[index] {
-                *scale = magnitude(*scale, ema);
+                scale = magnitude(scale, ema);
             }
+            self.scales[index] = scale;
         }
         if self.judge.focus.step.is_some_and(|only| only != step.index + 1) {
             return Ok(());

@@ -279,13 +279,7 @@ impl Adafactor {
         }
         let seen = if m == Mistake::EmaBeforeUpdate { before } else { x.as_slice() };
         for (average, x) in average.iter_mut().zip(seen) {
-            *average = a.store(match m {
-                Mistake::BlendByDifference => {
-                    let difference = a.round(*x - *average);
-                    a.round(*average + a.times(s.one_minus_momentum, difference))
-                }
-                _ => a.blend(s.momentum, *average, s.one_minus_momentum, *x),
-            });
+            *average = a.store(a.blend(s.momentum, *average, s.one_minus_momentum, *x));
         }
         if s.overwrite && !overwrite_first {
             x.clone_from(average);
@@ -395,6 +389,7 @@ impl Slot {
         let square = |g: &f64| match m {
             Mistake::Epsilon1OutsideSquare | Mistake::Epsilon1OnSecondMoment => a.times(*g, *g),
             Mistake::Epsilon1Floor => a.max(a.times(*g, *g), epsilon_1),
+            Mistake::EpsilonAfterMean if self.factoring.is_some() => a.times(*g, *g),
             _ => a.round(a.times(*g, *g) + epsilon_1),
         };
         let g2: Vec<f64> = g.iter().map(square).collect();
@@ -404,9 +399,12 @@ impl Slot {
             a.store(match m {
                 _ if forget => new,
                 Mistake::GainMissing => a.round(a.times(beta_2, old) + new),
-                Mistake::BlendByDifference => a.round(old + a.times(rest, a.round(new - old))),
                 _ => a.blend(beta_2, old, rest, new),
             })
+        };
+        let finish = |mean: f64| match m {
+            Mistake::EpsilonAfterMean => a.round(mean + epsilon_1),
+            _ => mean,
         };
         match &self.factoring {
             None => {
@@ -421,7 +419,7 @@ impl Slot {
                     for i in 0..f.rows {
                         let mean = row_mean(f.row(b, i).map(|at| g2[at]), f.columns, a);
                         let r = &mut self.r[b * f.rows + i];
-                        *r = blend(*r, mean, forget);
+                        *r = blend(*r, finish(mean), forget);
                     }
                     for j in 0..f.columns {
                         let dropped = usize::from(m == Mistake::LastRowDropped && f.rows > 1);
@@ -429,7 +427,7 @@ impl Slot {
                         let values: Vec<f64> = values.collect();
                         let mean = row_mean(values.into_iter(), f.rows, a);
                         let c = &mut self.c[b * f.columns + j];
-                        *c = blend(*c, mean, forget || m == Mistake::ColumnFactorForgets);
+                        *c = blend(*c, finish(mean), forget || m == Mistake::ColumnFactorForgets);
                     }
                     let slice = f.rows * f.columns;
                     let all = f.positions[b * slice..(b + 1) * slice].iter().map(|at| g2[*at]);

@@ -18,7 +18,7 @@ impl Arithmetic {
     /// The result of one operation.
     pub(crate) fn round(self, value: f64) -> f64 {
         match self.mistake {
-            Mistake::WideArithmetic => value,
+            Mistake::WideArithmetic if self.is_wide() => value,
             Mistake::SubnormalsKept => self.round_unflushed(value),
             Mistake::Float64InFloat32 if self.dtype == DType::Float64 => {
                 DType::Float32.round(value)
@@ -27,9 +27,15 @@ impl Arithmetic {
         }
     }
 
+    /// Whether more digits on the way leave a result within the tolerance. In half precision they do
+    /// not: a mean that Keras freezes would move.
+    fn is_wide(self) -> bool {
+        matches!(self.dtype, DType::Float32 | DType::Float64)
+    }
+
     /// A number as it is written to memory.
     pub(crate) fn store(self, value: f64) -> f64 {
-        if self.mistake == Mistake::WideArithmetic {
+        if self.mistake == Mistake::WideArithmetic && self.is_wide() {
             self.dtype.round(value)
         } else {
             self.round(value)
@@ -112,17 +118,15 @@ impl Arithmetic {
         self.round(if sum.is_finite() { sum + lost } else { sum })
     }
 
-    /// Blocks of 64 added up one by one, then their sums.
+    /// Blocks of 64 added up one by one, then their sums likewise: in one chain the 10,260 blocks of a
+    /// matrix of 1026 × 640 would lose 8e-6 of an RMS, which is a mistake.
     fn sum_of_blocks(self, values: impl Iterator<Item = f64>) -> f64 {
-        let (mut total, mut block) = (0.0, 0.0);
-        for (index, value) in values.enumerate() {
-            if index % 64 == 0 {
-                total = self.round(total + block);
-                block = 0.0;
-            }
-            block = self.round(block + value);
+        let mut sums: Vec<f64> = values.collect();
+        while sums.len() > 1 {
+            let block = |values: &[f64]| values.iter().fold(0.0, |sum, x| self.round(sum + x));
+            sums = sums.chunks(64).map(block).collect();
         }
-        self.round(total + block)
+        sums.first().copied().unwrap_or(0.0)
     }
 
     /// The mean; empty: NaN.

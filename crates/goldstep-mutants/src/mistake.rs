@@ -239,11 +239,11 @@ mistakes! {
     ColumnNormalised Harmless "column_normalised" "c divided by mean(c), not r by mean(r)";
     DecayFactorFirst Harmless "decay_factor_first" "x · (wd · lr) for (x · wd) · lr";
     DividesByRoot Harmless "divides_by_root" "g/√v for g · rsqrt(v)";
-    WideArithmetic Harmless "wide_arithmetic" "everything in float64, rounded when stored";
+    WideArithmetic Harmless "wide_arithmetic" "float32 in float64 throughout, rounded when stored";
     MeanByReciprocal Harmless "mean_by_reciprocal" "sum · (1/n) for sum/n";
     SumsBackwards Harmless "sums_backwards" "sums of blocks of 64 from the end, in the element type";
     StepDividedFirst Harmless "step_divided_first" "(α/d) · u for α · (u/d)";
-    BlendByDifference Harmless "blend_by_difference" "r + (1 − β₂)(mean − r) for β₂ r + (1 − β₂) mean";
+    EpsilonAfterMean Harmless "epsilon_after_mean" "mean(g²) + epsilon_1 for mean(g² + epsilon_1)";
     ClipByFactor Harmless "clip_by_factor" "g · min(1, c/norm) for g · c / max(norm, c)";
 }
 
@@ -257,5 +257,17 @@ mod tests {
             assert_eq!(Mistake::from_id(mistake.id()), Some(*mistake));
         }
         assert_eq!(Mistake::from_id("perfect"), None);
+    }
+
+    #[test]
+    fn the_published_table_has_a_row_for_each() {
+        let page = include_str!("../MISTAKES.md");
+        let rows: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+        assert_eq!(rows.len(), Mistake::wrong().count() + Mistake::harmless().count());
+        for mistake in Mistake::wrong().chain(Mistake::harmless()) {
+            let (id, what) = (mistake.id(), mistake.what());
+            let row = rows.iter().find(|row| row.starts_with(&format!("{id}` |")));
+            assert!(row.is_some_and(|row| row.contains(what)), "{id}");
+        }
     }
 }

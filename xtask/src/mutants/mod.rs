@@ -39,6 +39,9 @@ pub(crate) struct Mutants {
     /// Only these mistakes, comma-separated
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
+    /// Only the harmless rewrites
+    #[arg(long, conflicts_with = "only")]
+    harmless: bool,
     /// Every combination of every grid, not every so many
     #[arg(long)]
     all: bool,
@@ -115,6 +118,9 @@ impl Mutants {
     }
 
     fn mistakes(&self) -> Result<Vec<Mistake>> {
+        if self.harmless {
+            return Ok(Mistake::harmless().collect());
+        }
         if self.only.is_empty() {
             return Ok(Mistake::wrong().chain(Mistake::harmless()).collect());
         }
