@@ -1,0 +1,199 @@
+//! The steps of a run, from the constructor to `finalize_variable_values`.
+
+use serde_json::Value;
+
+use super::compare::{Step, magnitude};
+use super::{Divergence, End, Finding, Judge};
+use crate::agreement::Mode;
+use crate::arguments::announced_only;
+use crate::golden::{Expectation, Expected, Tensor, Trial};
+use crate::implementation::{
+    BuildRequest, Failure, Implementation, StateField, StateRequest, StepRequest, StepResponse,
+};
+use crate::known::Known;
+use crate::observed::Observations;
+
+/// One run in one mode.
+pub(super) struct Run<'a, 'o> {
+    pub(super) judge: &'a Judge<'a>,
+    pub(super) trial: &'a Trial<'a>,
+    pub(super) expectation: &'a Expectation,
+    /// What forced steps start from.
+    pub(super) starts: &'a Expectation,
+    pub(super) mode: Mode,
+    /// What observations are noted under.
+    pub(super) position: usize,
+    pub(super) known: &'a Known<'a>,
+    pub(super) observations: &'o mut Observations,
+    /// Whether a known difference was met.
+    pub(super) any_known: bool,
+    /// Whether the learning rate is a schedule at this step.
+    pub(super) schedule: bool,
+    /// The largest magnitude of each variable and its average so far.
+    pub(super) scales: Vec<f64>,
+}
+
+impl Run<'_, '_> {
+    pub(super) fn run(&mut self, implementation: &mut dyn Implementation) -> Result<(), End> {
+        let trial = self.trial;
+        let built = self.build(implementation);
+        if self.refusal(None, built.err())? {
+            return Ok(());
+        }
+        self.scales = trial.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
+        let mut assigned: Option<&Value> = None;
+        let mut rate: Option<&Value> = None;
+        let mut resumed = false;
+        let mut previous: Option<StepResponse> = None;
+        for index in 0..trial.steps.len() {
+            let inputs = &trial.steps[index];
+            if let Some(next) = &inputs.learning_rate {
+                self.schedule = is_schedule(Some(next));
+                rate = Some(next);
+                assigned = rate;
+            }
+            let expected = self.expectation.steps[index].as_ref();
+            let fails = self.expectation.error.as_ref().is_some_and(|one| one.step == Some(index));
+            let before = index.checked_sub(1).map(|index| self.starts.steps[index].as_ref());
+            if self.mode == Mode::Forced {
+                let elsewhere = self.judge.focus.step.is_some_and(|only| only != index + 1);
+                match before {
+                    _ if elsewhere || (expected.is_none() && !fails) => continue,
+                    // Without a golden state to start from this step is judged free-running only.
+                    Some(None) => continue,
+                    Some(Some(before)) => {
+                        // A golden state is a checkpoint: the first one goes into an optimizer that
+                        // has seen nothing, or what a restore leaves out would still be there.
+                        if !std::mem::replace(&mut resumed, true) {
+                            let rebuilt = self.build(implementation);
+                            self.refusal(None, rebuilt.err())?;
+                            assigned = rate;
+                        }
+                        self.force(implementation, before)?;
+                    }
+                    None => {}
+                }
+            }
+            let gradients: Vec<_> = inputs.gradients.iter().map(Option::as_ref).collect();
+            let states: &[StateField] =
+                if expected.is_some() { &self.judge.capabilities.states } else { &[] };
+            let response = implementation.step(&StepRequest {
+                learning_rate: assigned.take(),
+                gradients: &gradients,
+                states,
+                intermediates: false,
+            });
+            let (response, failure) = match response {
+                Ok(response) => (Some(response), None),
+                Err(failure) => (None, Some(failure)),
+            };
+            if self.refusal(Some(index), failure)? {
+                return Ok(());
+            }
+            let Some(response) = response else { return Ok(()) };
+            if let Some(expected) = expected {
+                let (before, previous) = (before.flatten(), previous.as_ref());
+                let compared = Step { index, expected, before, response: &response, previous };
+                self.compare(&compared)?;
+            }
+            previous = (self.mode == Mode::Free && expected.is_some()).then_some(response);
+        }
+        self.finalize(implementation)
+    }
+
+    fn build(&self, implementation: &mut dyn Implementation) -> Result<(), Failure> {
+        let trial = self.trial;
+        implementation.build(&BuildRequest {
+            dtype: trial.dtype,
+            arguments: &announced_only(&trial.arguments, &self.judge.capabilities.arguments),
+            exclude_from_weight_decay: trial.exclude_from_weight_decay,
+            variables: trial.variables,
+        })
+    }
+
+    /// Whether the run ends here as expected; an error if it ends and should not, or the reverse.
+    fn refusal(&mut self, step: Option<usize>, failure: Option<Failure>) -> Result<bool, End> {
+        let expected = self.expectation.error.as_ref();
+        let number = step.map(|index| index + 1);
+        match failure {
+            None => match expected {
+                Some(error) if error.step == step => {
+                    Err(self.diverges(number, Finding::Accepted { expected: error.clone() }))
+                }
+                _ => Ok(false),
+            },
+            Some(Failure::Error { stage, kind, message }) => {
+                // At the same stage, or earlier: a stricter constructor may see what Keras sees late.
+                let agrees = expected.is_some_and(|error| {
+                    error.kind == kind
+                        && (error.step == step || step.is_none())
+                        && (stage == error.stage() || stage == "construct")
+                });
+                if agrees {
+                    self.observations.count(1);
+                    return Ok(true);
+                }
+                let expected = expected.cloned();
+                Err(self.diverges(number, Finding::Refused { expected, stage, kind, message }))
+            }
+            Some(Failure::Skip { reason }) => Err(End::Skipped(reason)),
+            Some(failure) => Err(End::Broken(failure)),
+        }
+    }
+
+    /// Starts the next step from the golden state.
+    fn force(&self, implementation: &mut dyn Implementation, golden: &Expected) -> Result<(), End> {
+        let variables: Vec<&[f64]> = golden.variables.iter().map(|one| &**one).collect();
+        let forced = implementation.set_state(&StateRequest {
+            iterations: golden.iterations,
+            variables: &variables,
+            r: &slices(&golden.r),
+            c: &slices(&golden.c),
+            v: &slices(&golden.v),
+            ema: &slices(&golden.ema),
+        });
+        match forced {
+            Ok(()) => Ok(()),
+            Err(Failure::Error { stage, kind, message }) => {
+                let step = usize::try_from(golden.iterations).ok();
+                let finding = Finding::Refused { expected: None, stage, kind, message };
+                Err(self.diverges(step, finding))
+            }
+            Err(Failure::Skip { reason }) => Err(End::Skipped(reason)),
+            Err(failure) => Err(End::Broken(failure)),
+        }
+    }
+
+    /// Calls `finalize_variable_values` where tf.keras did, and compares what it leaves.
+    fn finalize(&mut self, implementation: &mut dyn Implementation) -> Result<(), End> {
+        let Some(finalized) = &self.expectation.finalized else { return Ok(()) };
+        let last = self.starts.steps.last().and_then(Option::as_ref);
+        if self.mode == Mode::Forced {
+            let Some(last) = last else { return Ok(()) };
+            self.force(implementation, last)?;
+        }
+        let variables = match implementation.finalize() {
+            Ok(variables) => variables,
+            Err(failure) => return self.refusal(None, Some(failure)).map(|_| ()),
+        };
+        for (variable, expected) in finalized.iter().enumerate() {
+            let actual = variables.get(variable).map(Vec::as_slice);
+            self.compare_finalized(variable, expected, actual, last)?;
+        }
+        Ok(())
+    }
+
+    /// The end of a run that differs at a 1-based step.
+    pub(super) fn diverges(&self, step: Option<usize>, finding: Finding) -> End {
+        End::Differs(Box::new(Divergence { mode: self.mode, step, finding }))
+    }
+}
+
+pub(crate) fn slices(tensors: &[Option<Tensor>]) -> Vec<Option<&[f64]>> {
+    tensors.iter().map(Option::as_deref).collect()
+}
+
+/// Whether the rate changes by itself from step to step.
+pub(super) fn is_schedule(learning_rate: Option<&Value>) -> bool {
+    learning_rate.is_some_and(Value::is_object)
+}

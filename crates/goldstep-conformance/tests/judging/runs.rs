@@ -1,0 +1,197 @@
+//! Whole runs over a golden directory.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use goldstep_conformance::agreement::{Quantity, Role};
+use goldstep_conformance::golden::Golden;
+use goldstep_conformance::{
+    BuildRequest, Description, Failure, Focus, Implementation, KnownDifference, Report, Selection,
+    StateRequest, StepRequest, StepResponse, Subject, run,
+};
+use serde_json::json;
+
+use crate::parrot::{Parrot, case, case_json};
+
+/// Cases `a` to `e`, of which the parrot gets `c` wrong in v and in the variable.
+fn golden_of_cases() -> (tempfile::TempDir, Golden) {
+    let directory = tempfile::tempdir().unwrap();
+    for id in ["a", "b", "c", "d", "e"] {
+        let mut case = case_json();
+        case["id"] = json!(id);
+        case["arguments"]["learning_rate"] = json!(if id == "c" { 0.75 } else { 0.5 });
+        fs_write(&directory.path().join(format!("{id}.json")), &case.to_string());
+    }
+    let golden = Golden::load(directory.path()).unwrap();
+    (directory, golden)
+}
+
+fn fs_write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+/// Knows by the learning rate of `build` which case it is in.
+struct Forgetful(Parrot);
+
+impl Implementation for Forgetful {
+    fn describe(&self) -> &Description {
+        self.0.describe()
+    }
+
+    fn build(&mut self, request: &BuildRequest<'_>) -> Result<(), Failure> {
+        let wrong = request.arguments["learning_rate"] == json!(0.75);
+        self.0.tweak = Arc::new(move |_, _, response| {
+            if wrong {
+                response.v[1].as_mut().unwrap()[0] += 1.0;
+                response.variables[1][0] += 1.0;
+            }
+            Ok(())
+        });
+        self.0.build(request)
+    }
+
+    fn set_state(&mut self, request: &StateRequest<'_>) -> Result<(), Failure> {
+        self.0.set_state(request)
+    }
+
+    fn step(&mut self, request: &StepRequest<'_>) -> Result<StepResponse, Failure> {
+        self.0.step(request)
+    }
+
+    fn finalize(&mut self) -> Result<Vec<Vec<f64>>, Failure> {
+        self.0.finalize()
+    }
+}
+
+fn known(case: Option<&str>, quantity: Quantity) -> KnownDifference {
+    KnownDifference {
+        family: "cases".to_owned(),
+        case: case.map(str::to_owned),
+        quantity,
+        reason: "on purpose".to_owned(),
+    }
+}
+
+fn run_forgetful(golden: &Golden, known: Vec<KnownDifference>, threads: usize) -> Report {
+    let subject =
+        Subject::new("forgetful", Role::Other, || Ok(Box::new(Forgetful(Parrot::new(&case())))));
+    let subject = subject.with_known_differences(known);
+    run(golden, &Selection::all(golden), &subject, threads, &|_| {}).unwrap()
+}
+
+#[test]
+fn known_differences_must_differ() {
+    let (_directory, golden) = golden_of_cases();
+    let report = run_forgetful(&golden, Vec::new(), 1);
+    assert_eq!(report.families[0].differ.len(), 1);
+    assert!(!report.agrees());
+
+    let both = vec![known(Some("c"), Quantity::V), known(None, Quantity::Variable)];
+    let report = run_forgetful(&golden, both, 2);
+    assert!(report.agrees(), "{report:?}");
+    assert_eq!((report.families[0].agree.len(), report.families[0].known_differences), (4, 1));
+
+    let half = vec![known(Some("c"), Quantity::V)];
+    let report = run_forgetful(&golden, half, 1);
+    assert_eq!(report.families[0].differ[0].1.quantity(), Quantity::Variable);
+
+    let stale = known(Some("a"), Quantity::R);
+    // What is about other traces is neither seen nor missed.
+    let elsewhere = known(Some("not here"), Quantity::R);
+    let list = vec![
+        known(None, Quantity::V),
+        known(Some("c"), Quantity::Variable),
+        stale.clone(),
+        elsewhere,
+    ];
+    let report = run_forgetful(&golden, list, 1);
+    assert!(report.families[0].differ.is_empty());
+    assert_eq!(report.stale, [stale]);
+    assert!(!report.agrees());
+}
+
+#[test]
+fn reports_do_not_depend_on_threads() {
+    let (_directory, golden) = golden_of_cases();
+    let one = run_forgetful(&golden, Vec::new(), 1);
+    for threads in [2, 3, 7] {
+        let many = run_forgetful(&golden, Vec::new(), threads);
+        assert_eq!(many.families[0].agree, one.families[0].agree);
+        assert_eq!(many.families[0].differ, one.families[0].differ);
+        assert_eq!(many.families[0].observations, one.families[0].observations);
+    }
+    assert_eq!((one.families[0].agree.as_slice(), one.families[0].chosen), (&[0, 1, 3, 4][..], 5));
+    assert_eq!((one.families[0].differ[0].0, one.judged()), (2, 5));
+}
+
+#[test]
+fn a_broken_implementation_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    for id in 0..40 {
+        let mut case = case_json();
+        case["id"] = json!(format!("{id:02}"));
+        fs_write(&directory.path().join(format!("{id}.json")), &case.to_string());
+    }
+    let golden = Golden::load(directory.path()).unwrap();
+    let crash = || Failure::Crash { status: "1".to_owned(), stderr: String::new() };
+    let make = move || -> Result<Box<dyn Implementation>, Failure> {
+        Ok(Box::new(Parrot { construct: Some(crash()), ..Parrot::new(&case()) }))
+    };
+    let subject = Subject::new("broken", Role::Other, make);
+    let done = Mutex::new(0);
+    let progress = |runs| *done.lock().unwrap() += runs;
+    let report = run(&golden, &Selection::all(&golden), &subject, 1, &progress).unwrap();
+    let family = &report.families[0];
+    assert_eq!((family.broken.len(), family.given_up), (20, 20));
+    assert!(report.is_broken() && report.agrees());
+    assert_eq!(*done.lock().unwrap(), 40);
+}
+
+#[test]
+fn a_report_without_a_judged_run_is_broken() {
+    let (_directory, golden) = golden_of_cases();
+    let make = || -> Result<Box<dyn Implementation>, Failure> {
+        let mut parrot = Parrot::new(&case());
+        parrot.description.capabilities.dtypes.clear();
+        Ok(Box::new(parrot))
+    };
+    let subject = Subject::new("unable", Role::Other, make);
+    let report = run(&golden, &Selection::all(&golden), &subject, 1, &|_| {}).unwrap();
+    assert_eq!(report.families[0].skipped["dtype float32"], 5);
+    assert!(report.is_broken());
+}
+
+#[test]
+fn selections_that_match_nothing_are_errors() {
+    let (_directory, golden) = golden_of_cases();
+    let select = |families: &[&str], cases: &[&str], variable: Option<&str>, step| {
+        let owned =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let focus = Focus { variable: variable.map(str::to_owned), step };
+        let selection = Selection::new(&golden, &owned(families), &owned(cases), focus);
+        selection.map(|selection| selection.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(select(&[], &[], None, None), Ok(5));
+    assert_eq!(select(&["cases"], &["c", "cases/a", "a"], Some("m"), Some(4)), Ok(2));
+    for (result, message) in [
+        (select(&["grid"], &[], None, None), "family must be one of cases, got grid"),
+        (
+            select(&[], &["cases/z"], None, None),
+            "case must be family/id of a run in cases, got cases/z",
+        ),
+        (
+            select(&[], &["a"], Some("k"), None),
+            "variable must occur in a chosen run, which have b, m, got k",
+        ),
+        (
+            select(&[], &[], None, Some(5)),
+            "step must be compared in a chosen run, of which the longest has 4, got 5",
+        ),
+        (
+            select(&[], &[], None, Some(0)),
+            "step must be compared in a chosen run, of which the longest has 4, got 0",
+        ),
+    ] {
+        assert_eq!(result, Err(message.to_owned()));
+    }
+}
