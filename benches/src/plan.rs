@@ -245,6 +245,12 @@ impl Row {
         }
     }
 
+    /// Whether it has no arguments of its own, and float32 parameters: what every library can do.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.variant.is_empty() && self.dtype == "float32"
+    }
+
     /// Whether the scalar reference takes part.
     #[must_use]
     pub fn has_reference(&self) -> bool {

@@ -92,8 +92,10 @@ pub(crate) fn find_or_provide() -> Result<Installation> {
 pub(crate) fn worker() -> Result<PathBuf> {
     let installation = find_or_provide()?;
     let mut cargo = cargo(&installation);
-    cargo.args(["build", "--release", "--package", "goldstep-torch", "--features", "worker"]);
-    cargo.args(["--bin", "goldstep-torch-worker"]);
+    // Beside this program, which is built already: so the crates that both need get the features
+    // with which they were compiled, and are not compiled again.
+    cargo.args(["build", "--release", "--package", "xtask", "--package", "goldstep-torch"]);
+    cargo.args(["--features", "goldstep-torch/worker", "--bin", "goldstep-torch-worker"]);
     cargo.arg("--message-format=json-render-diagnostics");
     let output = cargo.stderr(Stdio::inherit()).output().context("cargo must run")?;
     ensure!(output.status.success(), "the libtorch worker must build, see the messages above");

@@ -181,7 +181,12 @@ impl Table {
                 }
             })
         };
-        Ok(all.into_iter().filter(chosen).collect())
+        let mut rows: Vec<Row> = all.into_iter().filter(chosen).collect();
+        for row in &mut rows {
+            // Who asks for a plain row may see other libraries on it too.
+            row.headline |= row.is_plain();
+        }
+        Ok(rows)
     }
 }
 
