@@ -3,7 +3,7 @@
 //! ```text
 //! plan                  tiles of each parameter, a function of its shape          plan.rs
 //! scalars of the step   ρ, β₂, … once                                             scalars.rs
-//! for each parameter    in parallel, large ones split, small ones grouped         execute.rs
+//! for each parameter    in parallel, large ones split, small ones grouped         list.rs
 //!     norm of g         only when one clips
 //!     Σp²               carried from the last update, or one read of p
 //!     statistics        one read of g: r, c, rms(u)                               matrix.rs
@@ -18,30 +18,21 @@
 // A14, A15: `matrix::statistics`, `StepScalars::divisor`. A16: `kernels::update`.
 // A17, A18: `Blend`. A19: `constrain`. A20: `Adafactor::step_trusting`.
 
-use std::marker::PhantomData;
-
 use goldstep_core::{
     AdafactorArguments, AdafactorState, Error, Gradient, GradientClipping, HostOptimizer,
     LearningRate, ParameterList, SecondMoment, StepReport, Values, VariableState,
 };
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::bound::{Extra, Stream};
+use crate::builder::{AdafactorBuilder, Threads};
 use crate::execute::Context;
 use crate::isa::Isa;
+use crate::list::List;
 use crate::memory::AlignedBuffer;
-use crate::plan::Plan;
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars};
 use crate::scratch::Scratch;
-use crate::variable::{Moments, Source, Variable, add};
-
-/// Elements that one task takes from a list of small parameters.
-const GROUP: usize = 64 * 1024;
-/// What a parameter costs beside its elements, in elements.
-const OVERHEAD: usize = 1024;
-/// Elements of a whole list below which a step stays on the thread that called it.
-const ALONE: usize = 128 * 1024;
+use crate::variable::{Moments, Source, Variable};
 
 /// Adafactor on the CPU.
 ///
@@ -73,102 +64,15 @@ const ALONE: usize = 128 * 1024;
 /// state in f32.
 #[derive(Debug)]
 pub struct Adafactor<T: CpuElement> {
-    arguments: AdafactorArguments,
-    parameters: ParameterList,
-    variables: Vec<Variable<T>>,
+    pub(crate) arguments: AdafactorArguments,
+    pub(crate) parameters: ParameterList,
+    pub(crate) variables: Vec<Variable<T>>,
     /// Cost of the parameters up to and including each.
-    ends: Vec<usize>,
-    iterations: u64,
-    isa: Isa,
-    threads: Threads,
-    scratch: Scratch<T::Real>,
-}
-
-/// Where a step runs.
-#[derive(Debug)]
-enum Threads {
-    /// On the thread that calls it.
-    Caller,
-    /// In the pool that the caller is in, else in rayon's global one.
-    Ambient,
-    /// In a pool of this optimizer.
-    Own(ThreadPool),
-}
-
-/// Collects where an [`Adafactor`] runs; made by [`Adafactor::builder`].
-#[derive(Debug)]
-#[must_use]
-pub struct AdafactorBuilder<'a, T> {
-    arguments: &'a AdafactorArguments,
-    parameters: &'a ParameterList,
-    threads: Option<usize>,
-    isa: Option<Isa>,
-    element: PhantomData<T>,
-}
-
-impl<T: CpuElement> AdafactorBuilder<'_, T> {
-    /// The number of threads. Default: those of the rayon pool that calls a step, so that a pool
-    /// of the caller's own is respected.
-    pub const fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads);
-        self
-    }
-
-    /// The instruction set. Default: [`Isa::detect`].
-    pub const fn isa(mut self, isa: Isa) -> Self {
-        self.isa = Some(isa);
-        self
-    }
-
-    /// Plans the optimizer and allocates its state; no parameter is read.
-    ///
-    /// # Errors
-    /// Zero threads, threads that cannot be started, an unknown name in `GOLDSTEP_ISA`.
-    pub fn build(self) -> Result<Adafactor<T>, Error> {
-        let variables: Vec<_> = self.parameters.iter().map(Variable::new).collect();
-        let cost = |end: &mut usize, variable: &Variable<T>| {
-            *end = end.saturating_add(variable.plan.elements()).saturating_add(OVERHEAD);
-            Some(*end)
-        };
-        let ends: Vec<_> = variables.iter().scan(0, cost).collect();
-        let alone = ends.last().is_none_or(|&end| end < ALONE);
-        let (threads, count) = match self.threads {
-            Some(0) => {
-                let (name, rule) = ("threads", "at least 1");
-                return Err(Error::Argument { name, rule, value: "0".to_owned() });
-            }
-            _ if alone => (Threads::Caller, 1),
-            None => (Threads::Ambient, rayon::current_num_threads()),
-            Some(1) => (Threads::Caller, 1),
-            Some(count) => {
-                let pool = ThreadPoolBuilder::new().num_threads(count).build();
-                let failed = |error: rayon::ThreadPoolBuildError| Error::Backend {
-                    what: format!("starting {count} threads"),
-                    message: error.to_string(),
-                };
-                (Threads::Own(pool.map_err(failed)?), count)
-            }
-        };
-        let isa = match self.isa {
-            Some(isa) => isa,
-            None => Isa::detect()?,
-        };
-        let plans = || variables.iter().map(|variable| variable.plan);
-        let lines = plans().map(|plan| plan.scratch_lines()).max().unwrap_or(0);
-        let tasks = plans().map(|plan| plan.tasks()).max().unwrap_or(1);
-        // A task holds one array, its pass another, and each level of its tree a finished half.
-        let slots = count.saturating_mul(tasks.ilog2() as usize + 3).min(tasks + 2 * count);
-        Ok(Adafactor {
-            arguments: self.arguments.clone(),
-            parameters: self.parameters.clone(),
-            ends,
-            variables,
-            iterations: 0,
-            isa,
-            threads,
-            scratch: Scratch::new(slots, lines),
-        })
-    }
+    pub(crate) ends: Vec<usize>,
+    pub(crate) iterations: u64,
+    pub(crate) isa: Isa,
+    pub(crate) threads: Threads,
+    pub(crate) scratch: Scratch<T::Real>,
 }
 
 impl<T: CpuElement> Adafactor<T> {
@@ -192,7 +96,7 @@ impl<T: CpuElement> Adafactor<T> {
         arguments: &'a AdafactorArguments,
         parameters: &'a ParameterList,
     ) -> AdafactorBuilder<'a, T> {
-        AdafactorBuilder { arguments, parameters, threads: None, isa: None, element: PhantomData }
+        AdafactorBuilder::new(arguments, parameters)
     }
 
     /// The instruction set in use.
@@ -385,58 +289,6 @@ fn step_one<T: CpuElement>(
     }
 }
 
-/// A run of a parameter list with all that belongs to it.
-struct List<'a, P, T: CpuElement> {
-    variables: &'a mut [Variable<T>],
-    parameters: &'a mut [P],
-    gradients: &'a [Option<Gradient<'a, T>>],
-    /// Costs up to and including each parameter, counted from the beginning of the whole list.
-    ends: &'a [usize],
-    /// Cost of the parameters before this run.
-    before: usize,
-}
-
-impl<T: CpuElement, P: AsMut<[T]> + Send> List<'_, P, T> {
-    /// Calls `step` for each parameter that has a gradient, and adds what it returns, in an order
-    /// of the list. Large parameters and groups of small ones become tasks; halves have about the
-    /// same cost. Nothing if there was no gradient.
-    fn each<R: Real>(
-        self,
-        context: &Context<'_, R>,
-        step: &(impl Fn(&mut Variable<T>, &mut [T], &Gradient<'_, T>) -> f64 + Sync),
-    ) -> Option<f64> {
-        let cost = self.ends.last().map_or(0, |end| end - self.before);
-        if self.variables.len() <= 1 || cost <= GROUP || !context.parallel {
-            let Self { variables, parameters, gradients, .. } = self;
-            let all = variables.iter_mut().zip(parameters).zip(gradients);
-            let results = all.filter_map(|((variable, parameter), gradient)| {
-                Some(step(variable, parameter.as_mut(), gradient.as_ref()?))
-            });
-            return results.reduce(add);
-        }
-        let half = self.before + cost / 2;
-        let at = self.ends.partition_point(|&end| end <= half).clamp(1, self.ends.len() - 1);
-        let (variables, more_variables) = self.variables.split_at_mut(at);
-        let (parameters, more_parameters) = self.parameters.split_at_mut(at);
-        let (gradients, more_gradients) = self.gradients.split_at(at);
-        let (ends, more_ends) = self.ends.split_at(at);
-        let before = self.before;
-        let left = List { variables, parameters, gradients, ends, before };
-        let right = List {
-            variables: more_variables,
-            parameters: more_parameters,
-            gradients: more_gradients,
-            ends: more_ends,
-            before: ends.last().copied().unwrap_or(before),
-        };
-        let join = context.join(|| left.each(context, step), || right.each(context, step));
-        match join {
-            (Some(left), Some(right)) => Some(left + right),
-            (left, right) => left.or(right),
-        }
-    }
-}
-
 impl<T: CpuElement> HostOptimizer<T> for Adafactor<T> {
     fn build(arguments: &AdafactorArguments, parameters: &ParameterList) -> Result<Self, Error> {
         Self::builder(arguments, parameters).build()
@@ -521,20 +373,4 @@ impl<T: CpuElement> HostOptimizer<T> for Adafactor<T> {
 /// Whether any value is not zero; NaN is not.
 fn has_value<R: Real>(values: &[R]) -> bool {
     values.iter().any(|&value| value != R::ZERO)
-}
-
-impl Plan {
-    /// The largest number of tasks of one tree.
-    fn tasks(&self) -> usize {
-        match *self {
-            Self::Full { elements, cut } => elements.div_ceil(cut.chunk).max(1),
-            Self::Factored { batches, rows, columns, group, cut, .. } => {
-                let length = match cut.axis {
-                    crate::plan::Axis::Rows => rows,
-                    crate::plan::Axis::Columns => columns,
-                };
-                batches.div_ceil(group).max(1) * length.div_ceil(cut.chunk).max(1)
-            }
-        }
-    }
 }

@@ -47,12 +47,14 @@
 
 mod adafactor;
 mod bound;
+mod builder;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod execute;
 mod isa;
 mod kernels;
 mod lanes;
+mod list;
 mod matrix;
 mod memory;
 mod pass;
@@ -64,8 +66,9 @@ mod store;
 mod tile;
 mod variable;
 mod views;
-pub use adafactor::{Adafactor, AdafactorBuilder};
+pub use adafactor::Adafactor;
 pub use bound::Extra as BoundExtra;
+pub use builder::AdafactorBuilder;
 pub use isa::Isa;
 pub use memory::{ALIGNMENT, AlignedBuffer};
 pub use real::CpuElement;

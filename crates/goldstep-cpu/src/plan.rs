@@ -106,6 +106,20 @@ impl Plan {
         }
     }
 
+    /// The largest number of tasks of one tree.
+    pub(crate) fn tasks(&self) -> usize {
+        match *self {
+            Self::Full { elements, cut } => elements.div_ceil(cut.chunk).max(1),
+            Self::Factored { batches, rows, columns, group, cut, .. } => {
+                let length = match cut.axis {
+                    Axis::Rows => rows,
+                    Axis::Columns => columns,
+                };
+                batches.div_ceil(group).max(1) * length.div_ceil(cut.chunk).max(1)
+            }
+        }
+    }
+
     /// Lines of scratch that one task needs.
     pub(crate) fn scratch_lines(&self) -> usize {
         match self {
