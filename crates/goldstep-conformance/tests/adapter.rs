@@ -71,11 +71,15 @@ fn variables() -> Vec<Variable> {
 }
 
 fn build(adapter: &mut Adapter) -> Result<(), Failure> {
+    build_of(adapter, &variables())
+}
+
+fn build_of(adapter: &mut Adapter, variables: &[Variable]) -> Result<(), Failure> {
     adapter.build(&BuildRequest {
         dtype: DType::Float32,
         arguments: &Map::new(),
         exclude_from_weight_decay: &[],
-        variables: &variables(),
+        variables,
     })
 }
 
@@ -186,19 +190,43 @@ fn silence_is_a_time_out() {
 #[test]
 fn an_adapter_that_does_not_read_is_a_time_out() {
     let mut adapter = script("sleep 60", limits());
-    let variables = [Variable {
+    let outcome = build_of(&mut adapter, &[large()]);
+    assert!(matches!(outcome, Err(Failure::TimeOut { .. })), "{outcome:?}");
+}
+
+/// A variable whose message does not fit into a pipe.
+fn large() -> Variable {
+    Variable {
         name: "large".into(),
         shape: vec![1 << 19],
         initial: vec![0.1; 1 << 19],
         constraint: None,
-    }];
-    let outcome = adapter.build(&BuildRequest {
-        dtype: DType::Float32,
-        arguments: &Map::new(),
-        exclude_from_weight_decay: &[],
-        variables: &variables,
-    });
-    assert!(matches!(outcome, Err(Failure::TimeOut { .. })), "{outcome:?}");
+    }
+}
+
+#[test]
+fn endless_lines_before_a_message_is_read_end_at_the_limit() {
+    let mut adapter = script("dd bs=1 count=1 >/dev/null 2>&1; yes", limits());
+    let failure = build_of(&mut adapter, &[large()]).unwrap_err();
+    assert!(is_protocol_fault(&failure, "a line must have at most 1048576 bytes"), "{failure}");
+}
+
+#[test]
+fn an_empty_variable_has_factors() {
+    let step = r#"echo '{"seq":'$seq',"iterations":1,"learning_rate":0.5,"variables":[[]],"r":[["NaN","NaN",1]],"v":[[]],"alpha":["NaN"]}'"#;
+    let mut adapter = script(&format!("step() {{ {step}; }}; listen"), limits());
+    let empty = Variable { name: "e".into(), shape: vec![3, 0], initial: vec![], constraint: None };
+    build_of(&mut adapter, &[empty]).unwrap();
+    let response = adapter
+        .step(&StepRequest {
+            learning_rate: None,
+            gradients: &[Some(&GradientValues::Dense(vec![]))],
+            states: &StateField::ALL,
+            intermediates: true,
+        })
+        .unwrap();
+    assert_eq!(response.r[0].as_ref().unwrap().len(), 3);
+    assert_eq!(response.v, [Some(vec![])]);
 }
 
 #[test]

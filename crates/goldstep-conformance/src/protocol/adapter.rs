@@ -355,15 +355,7 @@ impl Implementation for Adapter {
         self.case = Case {
             dtype: request.dtype,
             variables: request.variables.to_vec(),
-            bounds: Bounds {
-                items: request.variables.len(),
-                elements: request
-                    .variables
-                    .iter()
-                    .map(|each| each.initial.len())
-                    .max()
-                    .unwrap_or(0),
-            },
+            bounds: Bounds::of(request.variables),
             broken: None,
             broke_down: false,
         };

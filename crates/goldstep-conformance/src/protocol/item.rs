@@ -10,6 +10,11 @@ use half::{bf16, f16};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+#[cfg(any(unix, test))]
+use super::serve::{column_elements, row_elements};
+#[cfg(any(unix, test))]
+use crate::Variable;
+
 /// A number, or one of the three strings that stand for the non-finite ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number(pub(super) f64);
@@ -78,6 +83,18 @@ pub(super) enum Item<'a> {
 }
 
 impl Item<'_> {
+    /// How many values of type `dtype` it holds, if it is a tensor, whatever its shape asks for.
+    pub(super) fn elements(&self, dtype: DType) -> Option<usize> {
+        match self {
+            Item::Numbers(values) => Some(values.len()),
+            Item::Text(text) => {
+                let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+                Some((text.len() / 4 * 3).saturating_sub(padding) / dtype.bytes())
+            }
+            _ => None,
+        }
+    }
+
     /// The tensor of `elements` values of type `dtype`, each rounded to it; `None` for null.
     pub(super) fn into_tensor(
         self,
@@ -163,12 +180,24 @@ fn chunks<const N: usize>(raw: &[u8], convert: impl Fn([u8; N]) -> f64) -> Vec<f
 pub(super) struct Bounds {
     /// Items of a list: one per variable.
     pub(super) items: usize,
-    /// Numbers of an item: elements of the largest variable.
+    /// Numbers of an item: elements of the largest variable or factor.
     pub(super) elements: usize,
 }
 
 impl Bounds {
     pub(super) const NONE: Self = Self { items: usize::MAX, elements: usize::MAX };
+
+    /// What the answers of a case with these variables may hold.
+    #[cfg(any(unix, test))]
+    pub(super) fn of(variables: &[Variable]) -> Self {
+        // The factors of an empty variable need not be empty: `[3, 0]` has three rows.
+        let largest = |each: &Variable| {
+            let factors = row_elements(&each.shape).max(column_elements(&each.shape));
+            each.initial.len().max(factors)
+        };
+        let elements = variables.iter().map(largest).max().unwrap_or(0);
+        Self { items: variables.len(), elements }
+    }
 }
 
 /// Reads a list of items, or null.

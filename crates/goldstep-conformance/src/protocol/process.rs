@@ -188,11 +188,10 @@ impl Process {
         };
         let length = self.incoming.len() - self.consumed;
         let has_line = || self.chunk[..read].contains(&b'\n');
-        if length + read > self.limits.line_bytes && !has_line() {
-            return Err(self.fault(format!(
-                "a line must have at most {} bytes, got more",
-                self.limits.line_bytes
-            )));
+        let limit = self.limits.line_bytes;
+        // While a message is still being written lines gather unread: those count together.
+        if length + read > limit && (!has_line() || length > limit) {
+            return Err(self.fault(format!("a line must have at most {limit} bytes, got more")));
         }
         // Doubled, but never far beyond the limit.
         if self.incoming.capacity() - self.incoming.len() < read {

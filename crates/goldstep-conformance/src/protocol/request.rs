@@ -154,6 +154,6 @@ fn tensor_of_any_length(
     dtype: DType,
     elements: usize,
 ) -> Result<Option<Vec<f64>>, String> {
-    let elements = if let Item::Numbers(values) = &item { values.len() } else { elements };
+    let elements = item.elements(dtype).unwrap_or(elements);
     item.into_tensor(dtype, elements)
 }

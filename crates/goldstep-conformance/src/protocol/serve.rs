@@ -547,6 +547,23 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_of_another_length_is_refused_by_the_optimizer() {
+        for (initial, gradients) in [
+            ("[1,2]", "[[1]]"),
+            ("\"AACAPwAAAEA=\"", "[\"AACAPw==\"]"),
+            ("\"AACAPwAAAEA=\"", "[\"\"]"),
+        ] {
+            let build = format!(
+                r#"{{"command":"build","seq":1,"dtype":"float32","variables":[{{"name":"b","shape":[2],"initial":{initial},"constraint":null}}]}}"#
+            );
+            let step = format!(r#"{{"command":"step","seq":2,"gradients":{gradients},"want":[]}}"#);
+            let (text, result) = answers(&mut Adder::new(), &format!("{build}\n{step}\n"));
+            assert!(result.is_ok(), "{result:?}");
+            assert!(text.ends_with("\"type\":\"ValueError\",\"message\":\"length\"}}\n"), "{text}");
+        }
+    }
+
+    #[test]
     fn the_start_names_the_capabilities() {
         let (text, result) = answers(&mut Adder::new(), "{\"command\":\"start\",\"protocol\":1}\n");
         assert!(result.is_ok(), "{result:?}");
