@@ -154,15 +154,16 @@ fn named(
     let refusals = group.sign.quantity == Quantity::Refusal;
     let failed = group.failing.iter().map(|at| own.differ[*at].0);
     let can = &report.description.capabilities;
+    let trial = |position: usize| family.trial(position).expecting(&can.expectation);
     // What it does not do says nothing about it: it would be asked without those arguments.
     let passed = (0..family.len()).filter(|position| {
-        let trial = family.trial(*position);
+        let trial = trial(*position);
         !failing.contains(position)
             && (refusals || trial.expectation.error.is_none())
             && can.lack(&trial).is_none()
     });
     let trials = |positions: Vec<usize>| -> Vec<Trial<'_>> {
-        thinned(&positions).into_iter().map(|position| family.trial(position)).collect()
+        thinned(&positions).into_iter().map(trial).collect()
     };
     let (failed, passed) = (trials(failed.collect()), trials(passed.collect()));
     diagnose(implementation, can, &failed, &passed, suspects)
@@ -182,6 +183,7 @@ fn cause(
     oracle: &mut Option<Box<dyn Implementation>>,
     groups: Vec<Group>,
 ) -> Option<Cause> {
+    let claimed = report.description.capabilities.expectation.as_str();
     let mut by_family: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for group in &groups {
         by_family.entry(group.family).or_default().extend(&group.failing);
@@ -191,7 +193,7 @@ fn cause(
         let own = &report.families[*family];
         let mut positions: Vec<usize> = failing.iter().map(|at| own.differ[*at].0).collect();
         positions.sort_unstable();
-        parts.push(part(&golden.families()[own.family], own.chosen, positions));
+        parts.push(part(&golden.families()[own.family], own.chosen, positions, claimed));
     }
     parts.sort_by_key(|part| std::cmp::Reverse(part.failing));
 
@@ -210,7 +212,7 @@ fn cause(
     let ((.., at), family) = in_first.filter_map(simplest).min()?;
     let own = &report.families[family];
     let (position, divergence) = &own.differ[at];
-    let trial = golden.families()[own.family].trial(*position);
+    let trial = golden.families()[own.family].trial(*position).expecting(claimed);
 
     let (case, divergence) = shrink(implementation, subject.role, &trial, divergence);
     let small = case.trial(trial.family);
@@ -221,8 +223,8 @@ fn cause(
     Some(Cause { parts, name, arguments, causal, case, divergence, diagnosis })
 }
 
-fn part(family: &Family, chosen: usize, positions: Vec<usize>) -> Part {
-    let refused = |position: usize| family.trial(position).expectation.error.is_some();
+fn part(family: &Family, chosen: usize, positions: Vec<usize>, claimed: &str) -> Part {
+    let refused = |position: usize| family.trial(position).expectation_for(claimed).error.is_some();
     let refusals = positions.first().is_some_and(|position| refused(*position));
     let candidates: Vec<usize> =
         (0..family.len()).filter(|position| refused(*position) == refusals).collect();

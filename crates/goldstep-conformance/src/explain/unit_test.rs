@@ -37,7 +37,13 @@ fn write_test(out: &mut String, case: &Case, target: &Target) -> fmt::Result {
         Some(_) => identifier(&case.id),
         None => identifier(&format!("{family}_{}", case.id)),
     };
-    writeln!(out, "//! What tf.keras gave in {family}/{}.", case.id)?;
+    // A name may hold anything, an end of the line too.
+    writeln!(
+        out,
+        "//! What tf.keras gave in {}/{}.",
+        family.escape_debug(),
+        case.id.escape_debug()
+    )?;
     writeln!(out, "//!\n//! A file for `tests/` of a crate that needs {}.\n", needs(case, target))?;
     writeln!(out, "use goldstep_core::{{{}}};", imports(case).join(", "))?;
     writeln!(out, "use {}::{};\n", target.module, target.optimizer)?;
@@ -58,7 +64,7 @@ fn write_test(out: &mut String, case: &Case, target: &Target) -> fmt::Result {
     writeln!(out, "        {optimizer}::<{element}>::build(&arguments, &parameters)?;")?;
     for (index, variable) in case.variables.iter().enumerate() {
         let values = array(case.dtype, &variable.initial);
-        writeln!(out, "    // {}", variable.name)?;
+        writeln!(out, "    // {}", variable.name.escape_debug())?;
         writeln!(out, "    let {mutable}x{index} = {values};")?;
     }
     write_steps(out, case)?;
@@ -395,4 +401,22 @@ fn identifier(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let name: String = name.chars().map(plain).collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) { format!("case_{name}") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn names_do_not_leave_their_comments() {
+        let json = r#"{"format": "goldstep-case/1", "id": "a\nfn", "dtype": "float32", "steps": [],
+            "arguments": {}, "variables": [{"name": "w\nfn", "shape": [1], "initial": [1]}]}"#;
+        let case = Case::from_json(Path::new("a.json"), json).unwrap();
+        let target = Target { module: "own".to_owned(), optimizer: "Own".to_owned() };
+        let text = unit_test(&case, &target);
+        assert!(text.starts_with("//! What tf.keras gave in case/a\\nfn.\n"), "{text}");
+        assert!(text.contains("    // w\\nfn\n"), "{text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The self-contained case, `goldstep-case/1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use goldstep_core::{Constraint, DType};
 use serde::Deserialize;
@@ -262,9 +262,10 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn variables(&self, raw: Vec<RawVariable>) -> Result<Vec<Variable>, GoldenError> {
         let mut variables: Vec<Variable> = Vec::new();
+        let mut names = HashSet::new();
         for variable in raw {
             let name = variable.name;
-            if variables.iter().any(|other| other.name == name) {
+            if !names.insert(name.clone()) {
                 let twice = format!("{} twice", shortened(&name));
                 return Err(self.place.content("variables", "have unique names", twice));
             }

@@ -79,18 +79,23 @@ pub struct Trial<'a> {
     pub(crate) expected_in: Option<&'a BTreeMap<String, Expectation>>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
     /// `family/id`, the name under which a trial is selected.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.family, self.id)
     }
 
-    /// What is expected of an implementation that claims `expectation`.
+    /// What is expected of an implementation that claims `claimed`.
     #[must_use]
-    pub fn expectation_for(&self, claimed: &str) -> &Expectation {
+    pub fn expectation_for(&self, claimed: &str) -> &'a Expectation {
         let other = self.expected_in.and_then(|expected_in| expected_in.get(claimed));
         other.unwrap_or(self.expectation)
+    }
+
+    /// The same run with nothing but what is expected of an implementation that claims `claimed`.
+    pub(crate) fn expecting(self, claimed: &str) -> Self {
+        Self { expectation: self.expectation_for(claimed), expected_in: None, ..self }
     }
 }
 

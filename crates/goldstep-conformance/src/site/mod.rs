@@ -176,6 +176,7 @@ fn worst_detail(
     let mut implementation = (entry.subject.make)().ok()?;
     let mut oracle = dossier.oracle.and_then(|oracle| (oracle.make)().ok());
     let trial = dossier.golden.families()[family.family].trial(worst.position);
+    let trial = trial.expecting(&entry.report.description.capabilities.expectation);
     let place = (mode, worst.step, worst.variable?);
     let oracle = oracle.as_mut().map(|oracle| &mut **oracle as _);
     Some((worst.position, detail(implementation.as_mut(), oracle, &trial, place)?))
