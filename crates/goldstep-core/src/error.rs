@@ -206,6 +206,12 @@ pub enum Error {
         /// The operation.
         what: &'static str,
     },
+    /// A state with more steps than Keras's int64 counts.
+    #[error("iterations must be below 2^63, got {iterations}")]
+    Iterations {
+        /// The number of steps.
+        iterations: u64,
+    },
     /// A state that does not fit the arguments or the parameter list.
     #[error("state of {name} {rule}")]
     State {

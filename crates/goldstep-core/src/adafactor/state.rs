@@ -55,10 +55,13 @@ impl AdafactorState {
     /// Checks that the state fits a parameter list.
     ///
     /// # Errors
-    /// Another number of parameters, a factor or average of another length, a factored state where
+    /// Iterations from 2^63 on, another number of parameters, a factor or average of another length, a factored state where
     /// a full one belongs or the reverse, averages that are missing although `ema` is on and a step
     /// was done, averages although it is off.
     pub fn check(&self, parameters: &ParameterList, ema: bool) -> Result<(), Error> {
+        if i64::try_from(self.iterations).is_err() {
+            return Err(Error::Iterations { iterations: self.iterations });
+        }
         parameters.check_count("variable states", self.variables.len())?;
         for (parameter, state) in parameters.iter().zip(&self.variables) {
             let wrong =
@@ -148,6 +151,10 @@ mod tests {
             assert!(text.contains(said), "{text}");
         }
         assert!(refused(false, |state| state.variables.truncate(1)).contains("variable states"));
+        assert_eq!(
+            refused(false, |state| state.iterations = 1 << 63),
+            "iterations must be below 2^63, got 9223372036854775808"
+        );
     }
 
     #[test]
