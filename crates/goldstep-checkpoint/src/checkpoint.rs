@@ -238,7 +238,8 @@ impl Checkpoint {
     /// renamed, so that there is either the old file or the whole new one at any moment.
     ///
     /// # Errors
-    /// What the operating system refuses; a constraint without a form in this version.
+    /// What the operating system refuses; a constraint without a form in this version; so many or so
+    /// long names that the header would exceed 32 MiB, which [`load`](Self::load) refuses.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let path = path.as_ref();
         replace(path, |file| self.write(file))?;
@@ -249,7 +250,7 @@ impl Checkpoint {
     /// Writes the bytes of a file, in pieces of 64 KiB.
     ///
     /// # Errors
-    /// What the writer refuses; a constraint without a form in this version.
+    /// What the writer refuses, else as [`save`](Self::save).
     pub fn write(&self, writer: &mut impl Write) -> Result<(), CheckpointError> {
         let tensors = self.tensors();
         let sums = tensors.iter().map(|t| (t.name.clone(), checksum_text(checksum(t.values))));

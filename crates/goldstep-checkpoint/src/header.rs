@@ -13,9 +13,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::CheckpointError;
 
-/// The longest header that is read, about 50,000 parameters. What a header promises beyond the end
+/// The longest header that is written and read, about 50,000 parameters. What a header promises beyond the end
 /// of its file is never allocated.
-const LONGEST_HEADER: u64 = 32 * 1024 * 1024;
+pub(crate) const LONGEST_HEADER: u64 = 32 * 1024 * 1024;
 const METADATA: &str = "__metadata__";
 
 /// The header of a file.

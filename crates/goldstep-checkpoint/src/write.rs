@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 
 use crate::CheckpointError;
 use crate::document::{CHECKSUM_KEY, Document, KEY, checksum_text};
-use crate::header::dtype_name;
+use crate::header::{LONGEST_HEADER, dtype_name};
 use crate::values::for_each_chunk;
 
 /// A tensor on its way into a file.
@@ -47,6 +47,11 @@ pub(crate) fn write(
     let mut header = serde_json::to_vec(&header).map_err(json_error)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     let length = u64::try_from(header.len()).unwrap_or(u64::MAX);
+    if length > LONGEST_HEADER {
+        // No reader would take it.
+        let rule = format!("be at most {LONGEST_HEADER} bytes");
+        return Err(CheckpointError::header("length", rule, length.to_string()));
+    }
     writer.write_all(&length.to_le_bytes()).map_err(io)?;
     writer.write_all(&header).map_err(io)?;
     for tensor in tensors {

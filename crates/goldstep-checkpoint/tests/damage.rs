@@ -340,6 +340,17 @@ fn saving_replaces_the_file_or_leaves_it() {
     assert!(matches!(error, CheckpointError::Io { operation: "open", .. }), "{error}");
 }
 
+#[test]
+fn a_header_that_no_reader_takes_is_not_written() {
+    // A name stands three times in the header.
+    let name = "x".repeat(12 << 20);
+    let list = ParameterList::new(vec![Parameter::new(name, &[1]).unwrap()]).unwrap();
+    let optimizer = Adafactor::<f32>::build(&AdafactorArguments::default(), &list).unwrap();
+    let error = Checkpoint::of(&optimizer).unwrap().write(&mut Vec::new()).unwrap_err();
+    let rule = "length of the checkpoint's header must be at most 33554432 bytes, got ";
+    assert!(error.to_string().starts_with(rule), "{error}");
+}
+
 proptest! {
     /// Arbitrary bytes, bare and behind a header's length that fits, are refused without a panic.
     #[test]
