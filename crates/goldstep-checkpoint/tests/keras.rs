@@ -100,7 +100,10 @@ fn worst(expected: &Checkpoint, actual: &Checkpoint, scales: &[f64]) -> f64 {
                 Some(scale) => (4.0 + steps / 4.0) * epsilon * scale,
                 None => 24.0 * epsilon * expected.abs() + f64::from(f32::MIN_POSITIVE),
             };
-            worst = worst.max((expected - actual).abs() / allowed);
+            let same = expected.to_bits() == actual.to_bits();
+            let error = if same { 0.0 } else { (expected - actual).abs() / allowed };
+            // `max` would forget a NaN.
+            worst = worst.max(if error.is_nan() { f64::INFINITY } else { error });
         }
     };
     let states = |checkpoint: &Checkpoint| checkpoint.state().variables.clone();
@@ -143,6 +146,18 @@ migrations! {
     restarts_float64: "restarts-float64", f64;
     ema_bfloat16: "ema-bfloat16", bf16;
     decay_float16: "decay-float16", f16;
+}
+
+/// A run that ends in NaN does not agree.
+#[test]
+fn nan_is_worse_than_any_number() {
+    let expected = Checkpoint::load(path("constant-float32", "expected-10")).unwrap();
+    let mut values = expected.variables().unwrap().to_vec();
+    let scales = vec![1.0; values.len()];
+    assert!(worst(&expected, &expected, &scales) <= 0.0);
+    values[0] = Values::round_from(DType::Float32, vec![f64::NAN; values[0].len()]);
+    let spoiled = expected.clone().with_variable_values(values).unwrap();
+    assert!(worst(&expected, &spoiled, &scales).is_infinite());
 }
 
 /// What the exporter wrote is what was set up there.
