@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::arguments::announced_only;
 use crate::golden::{Expectation, Expected, ExpectedError, Tensor, Trial};
 use crate::implementation::{
-    BuildRequest, Capabilities, Failure, Implementation, StateRequest, StepIntermediates,
-    StepRequest, StepResponse,
+    Capabilities, Failure, Implementation, StateRequest, StepIntermediates, StepRequest,
+    StepResponse,
 };
-use crate::judge::slices;
+use crate::judge::{build, is_schedule, slices};
 
 /// The run of one implementation from its start to its end or its refusal.
 ///
@@ -22,7 +21,7 @@ pub(super) fn record(
 ) -> Option<Expectation> {
     let mut recorded = Expectation { steps: Vec::new(), finalized: None, error: None };
     recorded.steps.resize(trial.steps.len(), None);
-    if let Err(failure) = build(implementation, capabilities, trial) {
+    if let Err(failure) = build(implementation, capabilities, trial, None) {
         recorded.error = Some(refusal(failure, None)?);
         return Some(recorded);
     }
@@ -57,9 +56,10 @@ pub(super) fn record_forced(
     }
     let mut recorded = Expectation { steps: Vec::new(), finalized: None, error: None };
     recorded.steps.resize(trial.steps.len(), None);
-    build(implementation, capabilities, trial).ok()?;
+    build(implementation, capabilities, trial, None).ok()?;
     let (mut rate, mut assigned, mut resumed) = (None, None, false);
     for (index, step) in trial.steps.iter().enumerate() {
+        let (earlier, untold) = (rate, assigned.is_some());
         if step.learning_rate.is_some() {
             rate = step.learning_rate.as_ref();
             assigned = rate;
@@ -67,8 +67,10 @@ pub(super) fn record_forced(
         if let Some(before) = index.checked_sub(1) {
             let Some(before) = &starts.steps[before] else { continue };
             // As the judge does it: what a restore leaves out must not be there already.
-            if !std::mem::replace(&mut resumed, true) {
-                build(implementation, capabilities, trial).ok()?;
+            let onto_schedule = is_schedule(earlier) && !is_schedule(rate);
+            if !std::mem::replace(&mut resumed, true) || (untold && onto_schedule) {
+                let earlier = earlier.filter(|_| onto_schedule);
+                build(implementation, capabilities, trial, earlier).ok()?;
                 assigned = rate;
             }
             resume(implementation, before)?;
@@ -98,7 +100,7 @@ pub(super) fn observe(
     index: usize,
     free: bool,
 ) -> Option<StepResponse> {
-    build(implementation, capabilities, trial).ok()?;
+    build(implementation, capabilities, trial, None).ok()?;
     let before = index.checked_sub(1).map(|before| trial.expectation.steps[before].as_ref());
     let mut start = 0;
     if let (Some(Some(golden)), false) = (before, free) {
@@ -131,19 +133,6 @@ pub(super) fn observe(
 /// The intermediates of one variable, as far as they are shown.
 pub(super) fn intermediates(response: &StepResponse, variable: usize) -> StepIntermediates {
     response.intermediates.get(variable).cloned().flatten().unwrap_or_default()
-}
-
-fn build(
-    implementation: &mut dyn Implementation,
-    capabilities: &Capabilities,
-    trial: &Trial<'_>,
-) -> Result<(), Failure> {
-    implementation.build(&BuildRequest {
-        dtype: trial.dtype,
-        arguments: &announced_only(&trial.arguments, &capabilities.arguments),
-        exclude_from_weight_decay: trial.exclude_from_weight_decay,
-        variables: trial.variables,
-    })
 }
 
 /// What a step with that index and that assigned rate gives.

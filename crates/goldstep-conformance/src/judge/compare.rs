@@ -292,7 +292,8 @@ impl Run<'_, '_> {
             expected,
             actual,
             anchors: [at_last(Quantity::Variable), at_last(Quantity::Ema), None],
-            scale: self.scales[variable],
+            // The steps before may not have been compared.
+            scale: magnitude(self.scales[variable], expected),
         };
         let index = self.trial.steps.len().saturating_sub(1);
         let allowance = self.allowance(quantity, index);

@@ -11,8 +11,8 @@ use crate::known::Known;
 use crate::observed::Observations;
 
 pub use outcome::{Check, Divergence, Finding, Outcome, ValueDifference};
-pub(crate) use replay::slices;
-use replay::{Run, is_schedule};
+use replay::Run;
+pub(crate) use replay::{build, is_schedule, slices};
 
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

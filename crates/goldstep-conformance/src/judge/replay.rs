@@ -8,7 +8,8 @@ use crate::agreement::Mode;
 use crate::arguments::announced_only;
 use crate::golden::{Expectation, Expected, Tensor, Trial};
 use crate::implementation::{
-    BuildRequest, Failure, Implementation, StateField, StateRequest, StepRequest, StepResponse,
+    BuildRequest, Capabilities, Failure, Implementation, StateField, StateRequest, StepRequest,
+    StepResponse,
 };
 use crate::known::Known;
 use crate::observed::Observations;
@@ -36,17 +37,18 @@ pub(super) struct Run<'a, 'o> {
 impl Run<'_, '_> {
     pub(super) fn run(&mut self, implementation: &mut dyn Implementation) -> Result<(), End> {
         let trial = self.trial;
-        let built = self.build(implementation);
+        let built = build(implementation, self.judge.capabilities, trial, None);
         if self.refusal(None, built.err())? {
             return Ok(());
         }
         self.scales = trial.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
-        let mut assigned: Option<&Value> = None;
-        let mut rate: Option<&Value> = None;
+        // The rate that was assigned last, and the same until the implementation is told.
+        let (mut rate, mut assigned): (Option<&Value>, Option<&Value>) = (None, None);
         let mut resumed = false;
         let mut previous: Option<StepResponse> = None;
         for index in 0..trial.steps.len() {
             let inputs = &trial.steps[index];
+            let (earlier, untold) = (rate, assigned.is_some());
             if let Some(next) = &inputs.learning_rate {
                 self.schedule = is_schedule(Some(next));
                 rate = Some(next);
@@ -64,8 +66,12 @@ impl Run<'_, '_> {
                     Some(Some(before)) => {
                         // A golden state is a checkpoint: the first one goes into an optimizer that
                         // has seen nothing, or what a restore leaves out would still be there.
-                        if !std::mem::replace(&mut resumed, true) {
-                            let rebuilt = self.build(implementation);
+                        let onto_schedule = is_schedule(earlier) && !is_schedule(rate);
+                        if !std::mem::replace(&mut resumed, true) || (untold && onto_schedule) {
+                            // A number onto a schedule is refused where the schedule is in place.
+                            let earlier = earlier.filter(|_| onto_schedule);
+                            let can = self.judge.capabilities;
+                            let rebuilt = build(implementation, can, trial, earlier);
                             self.refusal(None, rebuilt.err())?;
                             assigned = rate;
                         }
@@ -99,16 +105,6 @@ impl Run<'_, '_> {
             previous = (self.mode == Mode::Free && expected.is_some()).then_some(response);
         }
         self.finalize(implementation)
-    }
-
-    fn build(&self, implementation: &mut dyn Implementation) -> Result<(), Failure> {
-        let trial = self.trial;
-        implementation.build(&BuildRequest {
-            dtype: trial.dtype,
-            arguments: &announced_only(&trial.arguments, &self.judge.capabilities.arguments),
-            exclude_from_weight_decay: trial.exclude_from_weight_decay,
-            variables: trial.variables,
-        })
     }
 
     /// Whether the run ends here as expected; an error if it ends and should not, or the reverse.
@@ -189,11 +185,31 @@ impl Run<'_, '_> {
     }
 }
 
+/// Builds the optimizer of a run, with `rate` for the constructor's learning rate if there is one.
+pub(crate) fn build(
+    implementation: &mut dyn Implementation,
+    capabilities: &Capabilities,
+    trial: &Trial<'_>,
+    rate: Option<&Value>,
+) -> Result<(), Failure> {
+    let mut arguments = announced_only(&trial.arguments, &capabilities.arguments);
+    if let Some(rate) = rate {
+        arguments.to_mut().insert("learning_rate".to_owned(), rate.clone());
+    }
+    implementation.build(&BuildRequest {
+        dtype: trial.dtype,
+        arguments: &arguments,
+        exclude_from_weight_decay: trial.exclude_from_weight_decay,
+        variables: trial.variables,
+    })
+}
+
+/// The tensors of a golden state, as they are lent.
 pub(crate) fn slices(tensors: &[Option<Tensor>]) -> Vec<Option<&[f64]>> {
     tensors.iter().map(Option::as_deref).collect()
 }
 
 /// Whether the rate changes by itself from step to step.
-pub(super) fn is_schedule(learning_rate: Option<&Value>) -> bool {
+pub(crate) fn is_schedule(learning_rate: Option<&Value>) -> bool {
     learning_rate.is_some_and(Value::is_object)
 }
