@@ -3,6 +3,8 @@
 
 #![cfg(unix)]
 
+mod processes;
+
 use std::time::{Duration, Instant};
 
 use goldstep_conformance::protocol::{Adapter, AdapterCommand, Limits};
@@ -12,6 +14,8 @@ use goldstep_conformance::{
 };
 use goldstep_core::DType;
 use serde_json::{Map, json};
+
+use processes::is_gone;
 
 /// Reads messages and answers them: `$seq` is the number, `$command` the message's name.
 const LOOP: &str = r#"
@@ -373,20 +377,6 @@ fn what_an_adapter_started_ends_with_it() {
         drop(adapter);
         assert!(is_gone(&child), "{body}");
     }
-}
-
-/// Whether the process has ended, within a second.
-fn is_gone(pid: &str) -> bool {
-    let alive = || {
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let check = std::process::Command::new("kill").args(["-0", pid]).output();
-        check.is_ok_and(|output| output.status.success()) && !state.contains(") Z ")
-    };
-    let begin = Instant::now();
-    while alive() && begin.elapsed() < Duration::from_secs(1) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    !alive()
 }
 
 #[test]

@@ -25,6 +25,8 @@ mod write;
 pub use adapter::{Adapter, Incidents};
 #[cfg(unix)]
 pub use command::{AdapterCommand, CommandLineError, Limits, Line, Transcript};
+#[cfg(unix)]
+pub use process::end_adapters;
 pub use serve::{ServeError, serve};
 
 /// The version of the protocol, as `start` names it.

@@ -1,9 +1,11 @@
 //! A running adapter: its three pipes, waited for together, and its process group.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,11 +23,22 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Lines of standard error that a failure shows.
 const SHOWN_LINES: usize = 12;
 
+/// The process groups of all adapters that run.
+static GROUPS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Ends every adapter that this process has started, with everything that it has started itself.
+///
+/// An adapter is in a process group of its own, which an interruption at the terminal does not
+/// reach: whoever handles one calls this and exits.
+pub fn end_adapters() {
+    groups().iter().for_each(|id| kill_group(*id));
+}
+
 /// A child process and what came from it. Killed with its process group when dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Whether its exit status was taken; its group is killed before that, never after.
+    /// Whether its exit status was taken.
     reaped: bool,
     limits: Limits,
     transcript: Option<Transcript>,
@@ -61,6 +74,7 @@ impl Process {
         };
         // A write to an adapter that does not read must not block beyond its time.
         rustix::io::ioctl_fionbio(&stdin, true).map_err(|error| failed(error.into()))?;
+        groups().insert(child.id());
         Ok(Self {
             child,
             reaped: false,
@@ -235,9 +249,7 @@ impl Process {
     /// The stream has ended: how the process did.
     fn crash(&mut self) -> Failure {
         let status = if self.has_exited_within(GRACE) {
-            self.kill_group();
-            self.reaped = true;
-            match self.child.wait() {
+            match self.reap() {
                 Ok(status) => status.to_string(),
                 Err(error) => format!("an unknown status ({error})"),
             }
@@ -262,14 +274,10 @@ impl Process {
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-    }
-
     /// Whether the process ends within `time`. It is not reaped, so that its number, which is also
     /// that of its group, stays taken.
     fn has_exited_within(&self, time: Duration) -> bool {
-        let Some(pid) = self.pid() else { return false };
+        let Some(pid) = pid(self.child.id()) else { return false };
         let deadline = Instant::now() + time;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let mut pause = Duration::from_micros(50);
@@ -285,11 +293,15 @@ impl Process {
         }
     }
 
-    fn kill_group(&self) {
-        if let Some(pid) = self.pid() {
-            // An error means that nothing of the group is left.
-            let _gone = kill_process_group(pid, Signal::KILL);
-        }
+    /// Kills the group and takes the exit status of its leader.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        // Before the leader is reaped: afterwards its number might belong to something else.
+        let mut groups = groups();
+        kill_group(self.child.id());
+        groups.remove(&self.child.id());
+        drop(groups);
+        self.reaped = true;
+        self.child.wait()
     }
 
     /// Asks the adapter to stop and gives it a moment; whether it did. Drop ends it in any case.
@@ -303,11 +315,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Before the leader is reaped: afterwards its number might belong to something else.
         if !self.reaped {
-            self.kill_group();
-            let _status = self.child.wait();
+            let _status = self.reap();
         }
+    }
+}
+
+fn groups() -> MutexGuard<'static, BTreeSet<u32>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn pid(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
+fn kill_group(id: u32) {
+    if let Some(pid) = pid(id) {
+        // An error means that nothing of the group is left.
+        let _gone = kill_process_group(pid, Signal::KILL);
     }
 }
 
