@@ -12,6 +12,7 @@ use goldstep_conformance::golden::{Family, Golden};
 use goldstep_conformance::{Capabilities, Focus, Report, Selection, Subject, run};
 
 use self::page::{Circumstances, Page};
+use crate::adapter::end_with_this_command;
 use crate::peers::{PEERS, Peer};
 use crate::{AGREED, FAILED, workspace_root};
 
@@ -49,6 +50,7 @@ struct Row {
 
 impl Matrix {
     pub(crate) fn run(&self) -> Result<u8> {
+        end_with_this_command()?;
         let root = workspace_root();
         let golden = Golden::load(&self.golden.clone().unwrap_or_else(|| root.join("golden/v1")))?;
         let output = self.output.clone().unwrap_or_else(|| root.join("adapters/PEERS.md"));

@@ -14,7 +14,7 @@ use goldstep_conformance::site::{Dossier, Entry, write};
 use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::adapter::AdapterOptions;
+use crate::adapter::{AdapterOptions, end_with_this_command};
 use crate::{AGREED, FAILED, MISMATCH, backends, bench, mutants, workspace_root};
 
 /// The width of a table where there is no terminal to ask.
@@ -76,15 +76,22 @@ enum Format {
 
 impl Verify {
     pub(crate) fn run(&self) -> Result<u8> {
+        end_with_this_command()?;
         let directory = self.golden.clone().unwrap_or_else(|| workspace_root().join("golden/v1"));
         let golden = Golden::load(&directory)?;
         let focus = Focus { variable: self.variable.clone(), step: self.step };
         let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
         // Last, because it may have to provide libtorch.
         let subjects = self.subjects()?;
+        // Before anything is judged: sources may change in the meantime.
+        let keeps = self.golden.is_none() && self.device == "cpu" && selection.is_complete();
+        let sources = keeps.then(bench::digest);
         let reports = judge(&golden, &selection, &subjects)?;
-        if self.golden.is_none() && selection.is_complete() {
-            bench::record(&reports)?;
+        // Backends come first; a program may call itself whatever it likes.
+        let backends = &reports[..reports.len() - self.programs.adapter.len()];
+        let kept = sources.map(|sources| bench::record(&sources?, backends));
+        if let Some(Err(error)) = kept {
+            eprintln!("not kept for `cargo xtask bench`: {error:#}");
         }
 
         let suspects = mutants::suspects();
@@ -131,7 +138,7 @@ impl Verify {
                 backends::subjects(&self.backend, &self.device, free_runs, &self.threads)?
             }
         };
-        subjects.extend(self.programs.subjects()?);
+        subjects.extend(self.programs.subjects(&subjects)?);
         Ok(subjects)
     }
 }

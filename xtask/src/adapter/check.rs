@@ -28,7 +28,8 @@ pub(crate) struct Check {
 
 impl Check {
     pub(super) fn run(&self) -> Result<u8> {
-        let answer = Duration::try_from_secs_f64(self.timeout).context("--timeout")?;
+        super::end_with_this_command()?;
+        let answer = super::duration("--timeout", self.timeout)?;
         let transcript = Transcript::default();
         let (program, arguments) = self.command.split_first().context("a program is needed")?;
         let command = arguments

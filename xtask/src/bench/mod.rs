@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::environment::{JAX, TENSORFLOW_2_12, TORCH};
 use crate::{AGREED, FAILED, backends, libtorch, workspace_root};
 
-pub(crate) use verified::record;
+pub(crate) use verified::{digest, record};
 
 /// Measure steps of every implementation and of other libraries, and publish the tables
 ///

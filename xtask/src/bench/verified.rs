@@ -11,17 +11,18 @@ use anyhow::{Context, Result, ensure};
 use goldstep_conformance::Report;
 use sha2::{Digest, Sha256};
 
+use crate::backends::NAMES;
 use crate::{verify, workspace_root};
 
 /// What decides the outcome of a verification.
 const SOURCES: [&str; 4] = ["crates", "golden/v1", "Cargo.toml", "Cargo.lock"];
 const PASSED: &str = "passed";
 
-/// Keeps what a complete verification found.
-pub(crate) fn record(reports: &[Report]) -> Result<()> {
-    let digest = digest()?;
+/// Keeps what a complete verification of backends found, for those that are measured; `digest` is
+/// that of the sources before it.
+pub(crate) fn record(digest: &str, reports: &[Report]) -> Result<()> {
     fs::create_dir_all(folder())?;
-    for report in reports {
+    for report in reports.iter().filter(|report| NAMES.contains(&report.name.as_str())) {
         let verdict = if report.agrees() && !report.is_broken() { PASSED } else { "failed" };
         fs::write(folder().join(&report.name), format!("{digest} {verdict}\n"))?;
     }
@@ -34,7 +35,7 @@ pub(super) fn verdicts(names: &[String]) -> Result<Vec<(String, String)>> {
         names.iter().filter(|name| matches!(verdict(name), Ok(None))).cloned().collect();
     if !unknown.is_empty() {
         eprintln!("verifying {} first", unknown.join(", "));
-        record(&verify::everything(&unknown)?)?;
+        record(&digest()?, &verify::everything(&unknown)?)?;
     }
     let known = |name: &String| {
         let verdict = match verdict(name)?.as_deref() {
@@ -58,8 +59,8 @@ fn folder() -> PathBuf {
     workspace_root().join("target/verified")
 }
 
-/// A digest of the sources: those of the commit, and what differs from it.
-fn digest() -> Result<String> {
+/// A digest of the sources: those of the commit, what differs from it, and what it does not have.
+pub(crate) fn digest() -> Result<String> {
     let git = |arguments: &[&str]| -> Result<Vec<u8>> {
         let output = Command::new("git")
             .current_dir(workspace_root())
@@ -73,6 +74,11 @@ fn digest() -> Result<String> {
     let mut hasher = Sha256::new();
     hasher.update(git(&["ls-tree", "-r", "HEAD", "--"])?);
     hasher.update(git(&["diff", "HEAD", "--"])?);
-    hasher.update(git(&["ls-files", "--others", "--exclude-standard", "--"])?);
+    let others = git(&["ls-files", "--others", "--exclude-standard", "-z", "--"])?;
+    hasher.update(&others);
+    for path in String::from_utf8_lossy(&others).split_terminator('\0') {
+        let text = fs::read(workspace_root().join(path));
+        hasher.update(text.with_context(|| format!("{path} must be readable"))?);
+    }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -16,7 +16,7 @@ use goldstep_conformance::{FreeRuns, Report, Selection, Subject, run};
 
 use self::draft::Draft;
 use self::draw::{Random, draw};
-use crate::adapter::AdapterOptions;
+use crate::adapter::{AdapterOptions, end_with_this_command};
 use crate::peers::PEERS;
 use crate::{AGREED, MISMATCH, backends, mutants, workspace_root};
 
@@ -71,12 +71,13 @@ struct Bench {
 
 impl Fuzz {
     pub(crate) fn run(&self) -> Result<u8> {
+        end_with_this_command()?;
         let [oracle, ..] = &PEERS;
         let python = oracle.provide(self.python.clone())?;
         let command = oracle.command(&python, None);
         let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All, &[])?;
         let backends = subjects.len();
-        subjects.extend(self.adapters.subjects()?);
+        subjects.extend(self.adapters.subjects(&subjects)?);
         let output = self.output.clone().unwrap_or_else(|| workspace_root().join("target/fuzz"));
         let folder = output.join(format!(".work-{}", std::process::id()));
         let oracle = Adapter::start(&command)?;

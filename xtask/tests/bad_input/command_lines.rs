@@ -40,6 +40,18 @@ pub(crate) const COMMAND_LINES: &[(&str, &str, i32, &str)] = &[
     ("adapter-missing", "verify --family errors --adapter no-such-program", 2, "no-such-program"),
     ("adapter-that-ends", "verify --family errors --adapter true", 2, "adapter true: crashed"),
     ("adapter-that-says-nonsense", "verify --family errors --adapter yes", 2, "adapter yes: "),
+    (
+        "adapter-timeout-endless",
+        "verify --family errors --adapter true --adapter-timeout 1e19",
+        2,
+        "--adapter-timeout must be 0 to 86400 seconds, got 10000000000000000000",
+    ),
+    (
+        "check-timeout-negative",
+        "adapter check --timeout=-1 -- true",
+        2,
+        "--timeout must be 0 to 86400 seconds, got -1",
+    ),
     ("adapter-quotation-open", "verify --family errors --adapter '", 2, "close its quotation"),
     ("check-all-without-check", "golden --all", 2, "--check"),
     ("lint-with-check", "golden --lint --check", 2, "cannot be used with '--check'"),
