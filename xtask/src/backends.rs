@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use anyhow::{Context, Result, bail};
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::protocol::AdapterCommand;
-use goldstep_conformance::{FreeRuns, Subject, Wide};
+use goldstep_conformance::{FreeRuns, Invocation, Subject, Wide};
 use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
@@ -96,6 +96,10 @@ fn torch(device: &str, free_runs: FreeRuns) -> Result<Subject> {
     let command = AdapterCommand::new(worker).argument("--device").argument(device);
     let mut subject = Subject::adapter(command).context("backend torch")?;
     subject.name = "torch".to_owned();
+    subject.invocation = Invocation::backend("torch");
+    if device != "cpu" {
+        subject.invocation = subject.invocation.with("--device", device);
+    }
     let subject = subject.with_known_differences(libtorch::known_differences());
     Ok(in_float32(subject).with_free_runs(free_runs))
 }

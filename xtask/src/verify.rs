@@ -82,7 +82,12 @@ impl Verify {
         let focus = Focus { variable: self.variable.clone(), step: self.step };
         let selection = Selection::new(&golden, &self.family, &self.case, focus)?;
         // Last, because it may have to provide libtorch.
-        let subjects = self.subjects()?;
+        let mut subjects = self.subjects()?;
+        if let Some(directory) = &self.golden {
+            for subject in &mut subjects {
+                subject.invocation = subject.invocation.clone().on(directory);
+            }
+        }
         // Before anything is judged: sources may change in the meantime.
         let keeps = self.golden.is_none() && self.device == "cpu" && selection.is_complete();
         let sources = keeps.then(bench::digest);

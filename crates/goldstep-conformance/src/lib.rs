@@ -26,6 +26,7 @@ mod free;
 pub mod golden;
 mod implementation;
 mod in_process;
+mod invocation;
 mod judge;
 mod known;
 mod lack;
@@ -44,6 +45,7 @@ pub use implementation::{
     StateRequest, StepIntermediates, StepRequest, StepResponse, Variable,
 };
 pub use in_process::{Builds, InProcess, Observed, Plain, Session};
+pub use invocation::Invocation;
 pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifference};
 pub use known::{Known, KnownDifference};
 pub use observed::{Observations, Worst};

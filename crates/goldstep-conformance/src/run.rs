@@ -9,6 +9,7 @@ use crate::agreement::{Mode, Role};
 use crate::free::{ForcedOnly, FreeRuns};
 use crate::golden::{Family, Golden};
 use crate::implementation::{Description, Failure, Implementation};
+use crate::invocation::Invocation;
 use crate::judge::{Divergence, Focus, Judge, Outcome};
 use crate::known::{KnownDifference, Register};
 use crate::observed::Observations;
@@ -27,6 +28,8 @@ pub type Factory = Box<dyn Fn() -> Result<Box<dyn Implementation>, Failure> + Se
 pub struct Subject {
     /// The name in reports.
     pub name: String,
+    /// How a command line chooses it.
+    pub invocation: Invocation,
     /// Which tolerances hold.
     pub role: Role,
     /// Makes an implementation.
@@ -50,8 +53,10 @@ impl Subject {
         role: Role,
         make: impl Fn() -> Result<Box<dyn Implementation>, Failure> + Send + Sync + 'static,
     ) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            invocation: Invocation::backend(&name),
+            name,
             role,
             make: Box::new(make),
             known_differences: Vec::new(),
@@ -69,13 +74,21 @@ impl Subject {
     pub fn adapter(command: crate::protocol::AdapterCommand) -> Result<Self, Failure> {
         use crate::protocol::{Adapter, Incidents};
         let name = Adapter::start(&command)?.describe().name.clone();
+        let invocation = Invocation::adapter(&command.to_string());
         let incidents = Incidents::default();
         let shared = incidents.clone();
         let make = move || -> Result<Box<dyn Implementation>, Failure> {
             Ok(Box::new(Adapter::start_with(&command, shared.clone())?))
         };
         let subject = Self::new(name, Role::Other, make);
-        Ok(Self { incidents: Box::new(move || incidents.list()), ..subject })
+        Ok(Self { invocation, incidents: Box::new(move || incidents.list()), ..subject })
+    }
+
+    /// The same subject, which a command line chooses like this.
+    #[must_use]
+    pub fn with_invocation(mut self, invocation: Invocation) -> Self {
+        self.invocation = invocation;
+        self
     }
 
     /// The same subject with its known differences.
@@ -275,6 +288,8 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 pub struct Report {
     /// The subject's name.
     pub name: String,
+    /// How a command line chooses it.
+    pub invocation: Invocation,
     /// Which tolerances held.
     pub role: Role,
     /// Who the implementation says it is.
@@ -434,6 +449,7 @@ pub fn run(
     let stale = if selection.complete { register.stale(golden) } else { Vec::new() };
     Ok(Report {
         name: subject.name.clone(),
+        invocation: subject.invocation.clone(),
         role: subject.role,
         families,
         stale: stale.into_iter().cloned().collect(),

@@ -5,12 +5,13 @@
 
 mod processes;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use goldstep_conformance::protocol::{Adapter, AdapterCommand, Limits};
 use goldstep_conformance::{
     BuildRequest, Failure, GradientValues, Implementation, StateField, StateRequest, StepRequest,
-    StepResponse, Variable,
+    StepResponse, Subject, Variable,
 };
 use goldstep_core::DType;
 use serde_json::{Map, json};
@@ -136,6 +137,18 @@ fn a_conforming_adapter_is_understood() {
     assert_eq!(response.intermediates[0], None);
     assert_eq!(adapter.finalize().unwrap(), [vec![1.0, 2.0], vec![3.0]]);
     assert!(adapter.incidents().list().is_empty());
+}
+
+#[test]
+fn a_failure_is_seen_again_with_the_same_command_line() {
+    let line = format!("sh -c '{}'", format!("{LOOP}\nlisten").replace('\'', r#"'"'"'"#));
+    let command = AdapterCommand::from_line(&line).unwrap();
+    let subject = Subject::adapter(command.clone()).map_err(|failure| failure.to_string()).unwrap();
+    let again = subject.invocation.verify();
+    let word = again.strip_prefix("cargo xtask verify --adapter ").unwrap();
+    let shell = Command::new("sh").arg("-c").arg(format!("printf %s {word}")).output().unwrap();
+    let line = String::from_utf8(shell.stdout).unwrap();
+    assert_eq!(AdapterCommand::from_line(&line), Ok(command));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use goldstep_conformance::agreement::{Mode, Quantity, Role};
 use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::{ExpectedError, Golden};
 use goldstep_conformance::{
-    Capabilities, Description, Divergence, Failure, FamilyReport, Finding, Report, Subject,
+    Capabilities, Description, Divergence, Failure, FamilyReport, Finding, Invocation, Report,
+    Subject,
 };
 use serde_json::{Map, Value, json};
 
@@ -50,6 +51,7 @@ fn found(family: &str, wrong: impl Fn(&Map<String, Value>, usize) -> bool) -> Ve
     }
     let report = Report {
         name: "x".into(),
+        invocation: Invocation::backend("x"),
         role: Role::Other,
         description: Description {
             name: "x".into(),

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
-use goldstep_conformance::Subject;
 use goldstep_conformance::protocol::{AdapterCommand, Limits, end_adapters};
+use goldstep_conformance::{Invocation, Subject};
 
 /// What a shell says of a command that an interruption ended.
 const INTERRUPTED: i32 = 130;
+/// The default of `--adapter-timeout`.
+const ANSWER_SECONDS: f64 = 10.0;
 /// The longest time for an answer, in seconds: a day.
 const LONGEST_ANSWER: f64 = 86_400.0;
 
@@ -58,7 +60,7 @@ pub(crate) struct AdapterOptions {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) adapter: Vec<String>,
     /// Seconds that such a program has for each answer, and six times as many to start
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = ANSWER_SECONDS)]
     pub(crate) adapter_timeout: f64,
 }
 
@@ -75,7 +77,12 @@ impl AdapterOptions {
                 Subject::adapter(command).with_context(|| format!("adapter {line}"))?;
             subject.name = distinct(subject.name, &names);
             names.push(subject.name.clone());
-            Ok(subject)
+            let mut invocation = Invocation::adapter(line);
+            if answer != Duration::from_secs_f64(ANSWER_SECONDS) {
+                invocation =
+                    invocation.with("--adapter-timeout", &self.adapter_timeout.to_string());
+            }
+            Ok(subject.with_invocation(invocation))
         };
         self.adapter.iter().map(subject).collect()
     }

@@ -62,8 +62,6 @@ struct Bench {
     command: AdapterCommand,
     oracle: Adapter,
     subjects: Vec<Subject>,
-    /// How many of the subjects are backends; programs come after them.
-    backends: usize,
     folder: PathBuf,
     /// Cases judged last that differ as float32 arithmetic does, counted for each subject.
     wide: usize,
@@ -76,12 +74,11 @@ impl Fuzz {
         let python = oracle.provide(self.python.clone())?;
         let command = oracle.command(&python, None);
         let mut subjects = backends::subjects(&self.backend, &self.device, FreeRuns::All, &[])?;
-        let backends = subjects.len();
         subjects.extend(self.adapters.subjects(&subjects)?);
         let output = self.output.clone().unwrap_or_else(|| workspace_root().join("target/fuzz"));
         let folder = output.join(format!(".work-{}", std::process::id()));
         let oracle = Adapter::start(&command)?;
-        let mut bench = Bench { oracle, command, subjects, backends, folder, wide: 0 };
+        let mut bench = Bench { oracle, command, subjects, folder, wide: 0 };
         let outcome = self.hunt(&mut bench, &output);
         let _gone = fs::remove_dir_all(&bench.folder);
         outcome
@@ -142,21 +139,14 @@ impl Fuzz {
         let golden = Golden::load(&folder)?;
         let selection = Selection::all(&golden);
         for one in bench.subjects.iter().filter(|one| one.name == subject) {
-            let report = run(&golden, &selection, one, 1, &|_| {})?;
+            let mut report = run(&golden, &selection, one, 1, &|_| {})?;
+            report.invocation = report.invocation.on(&folder);
             let oracle = backends::oracle_for(one);
             let causes = explain(&golden, &report, one, Some(&oracle), &mutants::suspects());
             print!("{}", failures(&report, &causes));
             print!("{}", not_answered(&golden, &report));
+            println!("  see it again       {}\n", report.invocation.verify());
         }
-        let place = bench.subjects.iter().position(|one| one.name == subject).unwrap_or(0);
-        let program =
-            place.checked_sub(bench.backends).and_then(|at| self.adapters.adapter.get(at));
-        let who = match program {
-            Some(line) => format!("--adapter '{line}'"),
-            None => format!("--backend {subject}"),
-        };
-        let folder = folder.display();
-        println!("  see it again       cargo xtask verify {who} --golden {folder}\n");
         Ok(())
     }
 }

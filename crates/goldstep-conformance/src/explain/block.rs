@@ -6,6 +6,7 @@ use goldstep_core::DType;
 
 use crate::agreement::{Allowance, Quantity};
 use crate::implementation::Variable;
+use crate::invocation::{Invocation, quoted};
 use crate::judge::{Finding, ValueDifference};
 use crate::report::numbers::{bits, decimal, error as figure, index as indices, shape, thousands};
 
@@ -18,19 +19,19 @@ const MOST_FAMILIES: usize = 4;
 const MOST_OF_MESSAGE: usize = 120;
 
 impl Cause {
-    /// The block for the implementation of that name.
+    /// The block for the subject of that name, which is judged again by `invocation`.
     #[must_use]
-    pub fn block(&self, backend: &str) -> String {
+    pub fn block(&self, subject: &str, invocation: &Invocation) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = self.write(&mut text, backend);
+        let _ = self.write(&mut text, subject, invocation);
         text
     }
 
     /// The command that runs exactly this.
     #[must_use]
-    pub fn reproduce(&self, backend: &str) -> String {
-        let mut command = format!("cargo xtask verify --backend {backend} --case {}", self.name);
+    pub fn reproduce(&self, invocation: &Invocation) -> String {
+        let mut command = format!("{} --case {}", invocation.verify(), quoted(&self.name));
         if let Some(variable) = self.variable() {
             let _ = write!(command, " --variable {}", quoted(&variable.name));
         }
@@ -42,8 +43,8 @@ impl Cause {
 
     /// The command that prints a unit test.
     #[must_use]
-    pub fn repro(&self) -> String {
-        let mut command = format!("cargo xtask repro {}", self.name);
+    pub fn repro(&self, invocation: &Invocation) -> String {
+        let mut command = format!("{} {}", invocation.repro(), quoted(&self.name));
         if let (Some(variable), [_]) = (self.variable(), self.case.variables.as_slice()) {
             let _ = write!(command, " --variable {}", quoted(&variable.name));
         }
@@ -64,9 +65,9 @@ impl Cause {
         self.case.variables.get(index)
     }
 
-    fn write(&self, out: &mut String, backend: &str) -> fmt::Result {
+    fn write(&self, out: &mut String, subject: &str, invocation: &Invocation) -> fmt::Result {
         for (index, part) in self.parts.iter().take(MOST_FAMILIES).enumerate() {
-            let head = if index == 0 { format!("FAIL  {backend}") } else { "also".to_owned() };
+            let head = if index == 0 { format!("FAIL  {subject}") } else { "also".to_owned() };
             let counts =
                 format!("{} of {} {}", thousands(part.failing), thousands(part.total), part.noun);
             writeln!(out, "{head}   {}   {counts}   {}", part.family, part.predicate)?;
@@ -80,14 +81,14 @@ impl Cause {
         self.write_finding(out)?;
         self.write_causal(out)?;
         self.write_diagnosis(out)?;
-        line(out, "reproduce", &self.reproduce(backend))?;
+        line(out, "reproduce", &self.reproduce(invocation))?;
         let (variables, steps) = (self.case.variables.len(), self.case.steps.len());
         let size = format!(
             "   ({variables} variable{}, {steps} step{})",
             plural(variables),
             plural(steps)
         );
-        line(out, "as a unit test", &(self.repro() + &size))
+        line(out, "as a unit test", &(self.repro(invocation) + &size))
     }
 
     fn write_place(&self, out: &mut String) -> fmt::Result {
@@ -235,11 +236,6 @@ fn short(message: &str) -> String {
 
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
-}
-
-fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
-    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("'{name}'") }
 }
 
 /// How far off, and how far it may be.

@@ -178,8 +178,19 @@ impl AdapterCommand {
 
 impl fmt::Display for AdapterCommand {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.program.display())?;
-        self.arguments.iter().try_for_each(|word| write!(formatter, " {}", word.display()))
+        write!(formatter, "{}", quoted(&self.program))?;
+        self.arguments.iter().try_for_each(|word| write!(formatter, " {}", quoted(word)))
+    }
+}
+
+/// A word as [`AdapterCommand::from_line`] reads it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| !c.is_whitespace() && c != '"' && c != '\'';
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r#"'"'"'"#))
     }
 }
 
@@ -197,6 +208,11 @@ mod tests {
             .argument("$HOME");
         assert_eq!(command, Ok(expected));
         assert_eq!(AdapterCommand::from_line("  "), Err(CommandLineError::Empty));
+        for words in [vec!["python3", "my adapter.py", "", "it's \"x\"", "$HOME"], vec!["a'b"]] {
+            let command = AdapterCommand::new(words[0]);
+            let command = words[1..].iter().fold(command, AdapterCommand::argument);
+            assert_eq!(AdapterCommand::from_line(&command.to_string()), Ok(command));
+        }
         let open = AdapterCommand::from_line("a 'b").unwrap_err().to_string();
         assert_eq!(open, "adapter command must close its quotation marks, got a 'b");
     }

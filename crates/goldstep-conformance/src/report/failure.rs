@@ -14,7 +14,7 @@ pub fn failures(report: &Report, causes: &[Cause]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     for cause in causes {
-        let _ = writeln!(text, "{}", cause.block(&report.name));
+        let _ = writeln!(text, "{}", cause.block(&report.name, &report.invocation));
     }
     let differ: usize = report.families.iter().map(|family| family.differ.len()).sum();
     let parts = causes.iter().flat_map(|cause| &cause.parts);

@@ -46,7 +46,7 @@ fn backend(report: &Report, causes: &[Cause]) -> Value {
         },
         "elapsed_s": report.elapsed.as_secs_f64(),
         "families": report.families.iter().map(family).collect::<Vec<_>>(),
-        "causes": causes.iter().map(cause).collect::<Vec<_>>(),
+        "causes": causes.iter().map(|one| cause(one, report)).collect::<Vec<_>>(),
         "stale": report.stale.iter().map(|one| json!({
             "family": one.family,
             "case": one.case,
@@ -91,7 +91,7 @@ fn observations(observations: &Observations) -> Value {
     Value::Object(modes.into_iter().collect::<Map<_, _>>())
 }
 
-fn cause(cause: &Cause) -> Value {
+fn cause(cause: &Cause, report: &Report) -> Value {
     let divergence = &cause.divergence;
     let trial = cause.case.trial("");
     let mut object = json!({
@@ -105,6 +105,7 @@ fn cause(cause: &Cause) -> Value {
         "mode": divergence.mode.name(),
         "step": divergence.step,
         "quantity": divergence.quantity().name(),
+        "reproduce": cause.reproduce(&report.invocation),
         "looks_like": cause.diagnosis.as_ref().map(|diagnosis| json!({
             "mistakes": diagnosis.names.iter().map(|(id, _)| id).collect::<Vec<_>>(),
             "further": diagnosis.further,

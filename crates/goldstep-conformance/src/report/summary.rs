@@ -81,8 +81,14 @@ pub fn summary(reports: &[Report], width: usize) -> String {
         let family_rows: Vec<Vec<String>> = ids
             .iter()
             .map(|id| {
-                let bad = reports.iter().any(|report| !mark(report.family(id)).is_empty());
-                let mark = if bad { "FAIL" } else { "ok" };
+                let of = |report| Report::family(report, id);
+                let mark = if reports.iter().any(|report| !mark(of(report)).is_empty()) {
+                    "FAIL"
+                } else if reports.iter().filter_map(of).all(is_skipped) {
+                    "skip"
+                } else {
+                    "ok"
+                };
                 let cells = reports.iter().map(|report| family_cell(report, id));
                 [mark.to_owned(), (*id).to_owned()].into_iter().chain(cells).collect()
             })
@@ -132,16 +138,24 @@ fn leading_cells(report: &Report) -> Vec<String> {
     ]
 }
 
-/// `27,648`, with `of …` where it is not all.
+/// `27,648`, with `of …` where it is not all; `skipped` where nothing was judged.
 fn family_cell(report: &Report, id: &str) -> String {
     let Some(family) = report.family(id) else { return "–".to_owned() };
     let agree = family.agree.len() + family.known_differences;
     let mark = mark(Some(family));
+    if is_skipped(family) {
+        return "skipped".to_owned();
+    }
     if agree == family.chosen {
         thousands(agree)
     } else {
         format!("{} of {}{mark}", thousands(agree), thousands(family.chosen))
     }
+}
+
+/// Whether the implementation lacks what every run of the family needs: none has passed.
+fn is_skipped(family: &FamilyReport) -> bool {
+    family.chosen > 0 && family.skipped.values().sum::<usize>() == family.chosen
 }
 
 fn mark(family: Option<&FamilyReport>) -> &'static str {
@@ -231,4 +245,64 @@ fn aligned(head: &[String], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::implementation::{Capabilities, Description};
+    use crate::invocation::Invocation;
+
+    fn family(id: &str, agree: usize, skipped: usize) -> FamilyReport {
+        let mut family = FamilyReport { id: id.to_owned(), ..FamilyReport::default() };
+        family.chosen = agree + skipped;
+        family.agree = (0..agree).collect();
+        if skipped > 0 {
+            family.skipped.insert("sparse gradients".to_owned(), skipped);
+        }
+        family
+    }
+
+    fn report(families: Vec<FamilyReport>) -> Report {
+        Report {
+            name: "own".to_owned(),
+            invocation: Invocation::backend("own"),
+            role: Role::Other,
+            description: Description {
+                name: "own".to_owned(),
+                version: String::new(),
+                language: String::new(),
+                source: String::new(),
+                capabilities: Capabilities::everything(),
+            },
+            families,
+            stale: Vec::new(),
+            incidents: Vec::new(),
+            free_runs: FreeRuns::All,
+            elapsed: Duration::from_millis(1250),
+        }
+    }
+
+    #[test]
+    fn what_was_skipped_does_not_look_passed() {
+        let families =
+            vec![family("shapes", 80, 0), family("values", 3, 1), family("sparse", 0, 28)];
+        let reports = [report(families)];
+        let narrow = summary(&reports, 40);
+        let rows = [
+            "      family      own",
+            "ok    shapes       80",
+            "ok    values   3 of 4",
+            "skip  sparse  skipped",
+            "",
+            "    backend      agree  worst forced  worst free    time",
+            "ok  own      83 of 112  –             –           1.25 s",
+            "own: 29 skipped, needs sparse gradients",
+        ];
+        assert_eq!(narrow.lines().collect::<Vec<_>>(), rows);
+        let wide = summary(&reports, 200);
+        assert!(wide.lines().nth(1).unwrap().contains("3 of 4  skipped"), "{wide}");
+    }
 }

@@ -62,7 +62,7 @@ pub(super) fn page(
             @for (number, (cause, detail)) in causes {
                 section id={ "cause-" (number + 1) } {
                     h2 { "Cause " (number + 1) }
-                    (block(&cause.block(name)))
+                    (block(&cause.block(name, &entry.report.invocation)))
                     @if let Some(detail) = detail {
                         (detail_section(detail, &cause.case.trial(&family.id)))
                     }

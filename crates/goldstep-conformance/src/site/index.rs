@@ -137,7 +137,7 @@ fn causes_section(dossier: &Dossier<'_>) -> Markup {
                     article {
                         h3 { (entry.report.name) ", cause " (number + 1)
                             @if let Some(name) = cause.diagnosis.as_ref().and_then(|one| one.names.first()) { ": looks like " code { (name.0) } } }
-                        (block(&cause.block(&entry.report.name)))
+                        (block(&cause.block(&entry.report.name, &entry.report.invocation)))
                         @let family = entry.report.families.iter().find(|one| cause.parts.first().is_some_and(|part| part.family == one.id));
                         @if let Some(family) = family {
                             p { a href={ (page_name(entry.report, family)) "#cause-" (number + 1) } { "Tensors of this step, side by side" } }

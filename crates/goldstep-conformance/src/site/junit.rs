@@ -31,7 +31,7 @@ pub(super) fn junit(dossier: &Dossier<'_>) -> Report {
                         .causes
                         .iter()
                         .filter(|cause| cause.parts.iter().any(|part| part.family == family.id))
-                        .map(|cause| cause.block(&report.name));
+                        .map(|cause| cause.block(&report.name, &report.invocation));
                     status.set_description(blocks.collect::<Vec<_>>().join("\n"));
                     status
                 }

@@ -27,7 +27,11 @@ pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
     }
     for entry in &dossier.entries {
         for cause in entry.causes {
-            let _ = write!(text, "\n```text\n{}```\n", cause.block(&entry.report.name));
+            let _ = write!(
+                text,
+                "\n```text\n{}```\n",
+                cause.block(&entry.report.name, &entry.report.invocation)
+            );
         }
     }
     text
