@@ -223,12 +223,16 @@ impl Checkpoint {
                 return differs("type", own_dtype.to_string(), saved_dtype.to_string());
             }
             if own.decays() != saved.decays() {
-                let (own, saved) = (own.decays(), saved.decays());
-                return differs("weight decay", own.to_string(), saved.to_string());
+                let told = |parameter: &Parameter| {
+                    if parameter.decays() { "applied" } else { "excluded" }.to_owned()
+                };
+                return differs("weight decay", told(own), told(saved));
             }
             if own.constraint() != saved.constraint() {
-                let (own, saved) = (own.constraint(), saved.constraint());
-                return differs("constraint", format!("{own:?}"), format!("{saved:?}"));
+                let told = |parameter: &Parameter| {
+                    parameter.constraint().map_or_else(|| "none".to_owned(), |c| format!("{c:?}"))
+                };
+                return differs("constraint", told(own), told(saved));
             }
         }
         Ok(())
