@@ -9,6 +9,7 @@ After training in tf.keras, with `variables` in the order in which the optimizer
 and in Rust `Checkpoint::load("run.safetensors")`. The other way round:
 
     optimizer = goldstep_keras.optimizer("run.safetensors")
+    # where some do not decay: optimizer.exclude_from_weight_decay(var_names=[...])
     goldstep_keras.restore("run.safetensors", optimizer, model.trainable_variables)
 
 The layout of the file is that of the crate goldstep-checkpoint, `goldstep-checkpoint/1`: what the
@@ -77,6 +78,14 @@ def restore(path, optimizer, variables, names=None):
     for mine, theirs in zip(own, saved):
         _check(mine == theirs, f"parameter must be {mine}, got {theirs} in {path}")
     _check(len(own) == len(saved), f"{path} must hold {len(own)} parameters, got {len(saved)}")
+    if optimizer.weight_decay:
+        for parameter, variable in zip(document["parameters"], variables):
+            decays = bool(optimizer._use_weight_decay(variable))
+            _check(
+                decays == parameter["weight_decay"],
+                f"weight decay of {variable.name} must be {parameter['weight_decay']}, got {decays};"
+                " call exclude_from_weight_decay as before",
+            )
     if not getattr(optimizer, "_built", False):
         optimizer.build(variables)
     _, slots = _slots(optimizer, variables)
