@@ -35,51 +35,12 @@ impl TorchImplementation {
     /// every device on the CPU too, see [`Adafactor::use_whole_tensors`].
     #[must_use]
     pub fn new(device: Device, whole_tensors: bool) -> Self {
-        let strings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let capabilities = Capabilities {
-            dtypes: DType::ALL.to_vec(),
-            arguments: strings(&[
-                "learning_rate",
-                "beta_2_decay",
-                "epsilon_1",
-                "epsilon_2",
-                "clip_threshold",
-                "relative_step",
-                "weight_decay",
-                "clipnorm",
-                "clipvalue",
-                "global_clipnorm",
-                "use_ema",
-                "ema_momentum",
-                "ema_overwrite_frequency",
-                "jit_compile",
-                "name",
-            ]),
-            schedules: strings(&[
-                "ExponentialDecay",
-                "PiecewiseConstantDecay",
-                "PolynomialDecay",
-                "InverseTimeDecay",
-                "CosineDecay",
-                "CosineDecayRestarts",
-            ]),
-            sparse: true,
-            ema: true,
-            constraints: true,
-            exclude: true,
-            set_learning_rate: true,
-            finalize: true,
-            states: vec![StateField::R, StateField::C, StateField::V, StateField::Ema],
-            set_state: true,
-            intermediates: Vec::new(),
-            expectation: "goldstep".to_owned(),
-        };
         let description = Description {
             name: "goldstep-torch".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             language: "Rust, libtorch".to_owned(),
             source: env!("CARGO_PKG_REPOSITORY").to_owned(),
-            capabilities,
+            capabilities: Capabilities::everything(),
         };
         Self { description, device, whole_tensors, case: None }
     }
@@ -173,8 +134,11 @@ impl Case {
         let both = request.gradients.iter().zip(self.optimizer.parameters());
         let gradients: Vec<Option<Gradient>> = both
             .map(|(gradient, parameter)| {
-                let gradient = gradient.map(|gradient| self.gradient(gradient, parameter));
-                gradient.transpose().on("gradient", parameter.name())
+                let gradient = gradient.map(|gradient| {
+                    check(gradient, parameter)?;
+                    self.gradient(gradient, parameter).on("gradient", parameter.name())
+                });
+                gradient.transpose()
             })
             .collect::<Result<_, _>>()?;
         let report = self.optimizer.step(&gradients)?;
@@ -238,6 +202,16 @@ impl Case {
     }
 }
 
+/// Refuses what libtorch could not bring into the parameter's shape, as the other backends do.
+fn check(gradient: &GradientValues, parameter: &Parameter) -> Result<(), Error> {
+    parameter.check_gradient(&match gradient {
+        GradientValues::Dense(values) => goldstep_core::Gradient::Dense(values.as_slice()),
+        GradientValues::Sparse { indices, values } => {
+            goldstep_core::Gradient::Sparse { indices, values }
+        }
+    })
+}
+
 fn part<'a>(list: &[Option<&'a [f64]>], index: usize) -> Option<&'a [f64]> {
     list.get(index).copied().flatten()
 }
@@ -265,4 +239,41 @@ fn host(tensor: &Tensor) -> Result<Vec<f64>, TchError> {
     let count = values.len();
     tensor.f_copy_data(&mut values, count)?;
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use goldstep_conformance::Variable;
+
+    use super::*;
+
+    #[test]
+    fn gradients_of_another_length_are_refused_as_by_the_other_backends() {
+        let variable = Variable {
+            name: "w".to_owned(),
+            shape: vec![2, 2],
+            initial: vec![1.0; 4],
+            constraint: None,
+        };
+        let mut worker = TorchImplementation::new(Device::Cpu, false);
+        let request = BuildRequest {
+            dtype: DType::Float32,
+            arguments: &Default::default(),
+            exclude_from_weight_decay: &[],
+            variables: &[variable],
+        };
+        worker.build(&request).unwrap();
+        let rows = GradientValues::Sparse { indices: vec![0, 1], values: vec![1.0; 3] };
+        for gradient in [GradientValues::Dense(vec![1.0]), rows] {
+            let request = StepRequest {
+                learning_rate: None,
+                gradients: &[Some(&gradient)],
+                states: &[],
+                intermediates: false,
+            };
+            let refused = worker.step(&request);
+            let Err(Failure::Error { stage, kind, .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!((&*stage, &*kind), ("step", "InvalidArgumentError"));
+        }
+    }
 }
