@@ -1,6 +1,6 @@
 //! `cargo xtask verify`: backends against golden traces.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stdout};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::Golden;
-use goldstep_conformance::report::{failures, golden_line, json, not_answered, summary};
+use goldstep_conformance::report::{failures, folded, golden_line, json, not_answered, summary};
 use goldstep_conformance::site::{Dossier, Entry, write};
 use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -191,8 +191,9 @@ fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result
 fn print_human(golden: &Golden, pairs: &[(&Report, &[Cause])], reports: &[Report]) {
     println!("{}", golden_line(golden));
     for (report, causes) in pairs {
-        print!("{}", failures(report, causes));
-        print!("{}", not_answered(golden, report));
+        let text = failures(report, causes) + &not_answered(golden, report);
+        // A pipe keeps whole lines, for grep.
+        print!("{}", if stdout().is_terminal() { folded(&text, terminal_width()) } else { text });
     }
     print!("{}", summary(reports, terminal_width()));
 }
@@ -214,7 +215,7 @@ fn progress_bar(runs: u64) -> ProgressBar {
 }
 
 fn terminal_width() -> usize {
-    if !std::io::stdout().is_terminal() {
+    if !stdout().is_terminal() {
         return WIDTH;
     }
     let columns = console::Term::stdout().size().1;

@@ -32,6 +32,7 @@ mod known;
 mod lack;
 pub mod libtest;
 mod observed;
+mod panics;
 pub mod protocol;
 pub mod report;
 mod run;

@@ -13,6 +13,7 @@ use crate::invocation::Invocation;
 use crate::judge::{Divergence, Focus, Judge, Outcome};
 use crate::known::{KnownDifference, Register};
 use crate::observed::Observations;
+use crate::panics::Guarded;
 use crate::wide::is_wide;
 
 /// Runs that one thread takes at a time: short enough to end together, long enough to be cheap.
@@ -47,7 +48,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A subject without known differences.
+    /// A subject without known differences, whose panics are crashes.
     pub fn new(
         name: impl Into<String>,
         role: Role,
@@ -58,7 +59,7 @@ impl Subject {
             invocation: Invocation::backend(&name),
             name,
             role,
-            make: Box::new(make),
+            make: Box::new(move || Ok(Box::new(Guarded(make()?)) as Box<dyn Implementation>)),
             known_differences: Vec::new(),
             wide: None,
             free_runs: FreeRuns::All,

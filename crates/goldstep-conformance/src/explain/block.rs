@@ -12,9 +12,12 @@ use crate::report::numbers::{bits, decimal, error as figure, index as indices, s
 
 use super::causal::CausalState;
 use super::cause::Cause;
+use super::formula::formula;
 
 /// Families that a block describes before it only names them.
 const MOST_FAMILIES: usize = 4;
+/// Where the labels of the step stand.
+const STEP: &str = "crates/goldstep-reference/src/adafactor.rs";
 /// Characters of an error message that are shown.
 const MOST_OF_MESSAGE: usize = 120;
 
@@ -80,6 +83,7 @@ impl Cause {
         self.write_place(out)?;
         self.write_finding(out)?;
         self.write_causal(out)?;
+        self.write_formula(out)?;
         self.write_diagnosis(out)?;
         line(out, "reproduce", &self.reproduce(invocation))?;
         let (variables, steps) = (self.case.variables.len(), self.case.steps.len());
@@ -201,6 +205,19 @@ impl Cause {
             line(out, entry.quantity.name(), &values)?;
         }
         Ok(())
+    }
+
+    /// What the first wrong quantity is, and where a correct implementation computes it.
+    fn write_formula(&self, out: &mut String) -> fmt::Result {
+        let wrong = self.causal.iter().find(|entry| entry.state == CausalState::Wrong);
+        let quantity = wrong.map_or_else(|| self.divergence.quantity(), |entry| entry.quantity);
+        let Some((labels, text)) = formula(quantity) else { return Ok(()) };
+        line(out, "what it is", &format!("{}: {text}", quantity.name()))?;
+        if labels.is_empty() {
+            Ok(())
+        } else {
+            line(out, "compare with", &format!("{labels} in {STEP}"))
+        }
     }
 
     fn write_diagnosis(&self, out: &mut String) -> fmt::Result {

@@ -9,6 +9,7 @@ mod causal;
 mod cause;
 mod detail;
 mod diagnosis;
+mod formula;
 mod predicate;
 mod record;
 mod shrink;

@@ -62,5 +62,10 @@ pub fn not_answered(golden: &Golden, report: &Report) -> String {
             let _ = writeln!(text, "BROKEN {name}  {id}  {count} runs not tried after that");
         }
     }
+    let first = report.families.iter().find_map(|family| Some((family, family.broken.first()?.0)));
+    if let Some((family, position)) = first {
+        let name = golden.families()[family.family].trial(position).name();
+        let _ = writeln!(text, "  reproduce        {} --case {name}", report.invocation.verify());
+    }
     text
 }

@@ -1,10 +1,12 @@
 //! Reports for people and programs.
 
 mod failure;
+mod fold;
 mod json;
 pub(crate) mod numbers;
 mod summary;
 
 pub use failure::{failures, not_answered};
+pub use fold::folded;
 pub use json::json;
 pub use summary::{golden_line, summary};

@@ -50,7 +50,12 @@ pub(super) fn page(
         .filter(|(_, cause)| cause.parts.iter().skip(1).any(|part| part.family == family.id));
     let body = html! {
         header {
-            nav aria-label="Back" { ul { li { a href="index.html" { "← All results" } } } }
+            nav aria-label="Pages and causes" { ul {
+                li { a href="index.html" { "← All results" } }
+                @for (number, _) in causes.clone() {
+                    li { a href={ "#cause-" (number + 1) } { "Cause " (number + 1) } }
+                }
+            } }
             h1 { (title) }
             p class="lead" {
                 span class={ "verdict " (standing.class()) } { (standing.sign()) " " (standing.word()) } " "

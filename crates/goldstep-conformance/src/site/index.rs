@@ -85,6 +85,7 @@ fn matrix(dossier: &Dossier<'_>) -> Markup {
             h2 id="matrix-title" { "Matrix" }
             p { "Runs that agree with tf.keras, from the golden state of each step (forced) and from the start (free). A cell leads to its worst step, element by element." }
             div class="scroll" tabindex="0" role="region" aria-label="Matrix of implementations and families" { table {
+                caption { "Runs that agree, by family and implementation" }
                 thead { tr {
                     th scope="col" { "Family" }
                     @for entry in &dossier.entries { th scope="col" { (entry.report.name) } }
@@ -158,6 +159,7 @@ fn errors(dossier: &Dossier<'_>) -> Markup {
                 @let quantities: Vec<Quantity> = Quantity::ALL.into_iter().filter(|quantity| Mode::ALL.iter().any(|mode| observations.worst(*mode, *quantity).is_some_and(|worst| worst.allowance.figure() > 0.0))).collect();
                 h3 { (entry.report.name) }
                 div class="scroll" tabindex="0" role="region" aria-label={ "Worst errors of " (entry.report.name) } { table {
+                    caption { "Worst error of what is allowed, by quantity and mode" }
                     thead { tr { th scope="col" { "Quantity" } @for mode in Mode::ALL { th scope="col" { (mode.name()) } } } }
                     tbody { @for quantity in quantities { tr {
                         th scope="row" { (quantity.name()) }
@@ -229,6 +231,7 @@ fn mutants_section(mutants: &Value) -> Markup {
             details {
                 summary { "Which run rejects which" }
                 div class="scroll" tabindex="0" role="region" aria-label="Wrong implementations" { table {
+                    caption { "Runs that reject each mistake, and what it spoils first" }
                     thead { tr { th scope="col" { "Mistake" } th scope="col" { "What is wrong" } th scope="col" class="n" { "Runs" } th scope="col" { "First spoils" } th scope="col" { "In family" } } }
                     tbody { @for one in &list { tr {
                         th scope="row" class="mono" { (text(one, "id")) }
@@ -257,6 +260,7 @@ fn provenance(dossier: &Dossier<'_>) -> Markup {
             }
             h3 { "Implementations" }
             div class="scroll" tabindex="0" role="region" aria-label="Implementations" { table {
+                caption { "What was judged, and with which expectation" }
                 thead { tr { th scope="col" { "Name" } th scope="col" { "Version" } th scope="col" { "Language" } th scope="col" { "Judged as" } } }
                 tbody { @for entry in &dossier.entries { tr {
                     th scope="row" { (entry.report.name) }

@@ -3,15 +3,19 @@
 use maud::{Markup, html};
 
 use crate::explain::Growth;
+use crate::report::numbers::error;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 52.0;
 const BOTTOM: f64 = 34.0;
 const TOP: f64 = 12.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 20.0;
 /// The smallest error on the logarithmic axis.
 const FLOOR: f64 = 0.01;
+
+/// Steps in the table below a plot; more are thinned.
+const MOST_ROWS: usize = 40;
 
 /// One line of a plot.
 pub(super) struct Line {
@@ -77,9 +81,44 @@ pub(super) fn plot(title: &str, lines: &[Line]) -> Markup {
             }
             ul class="legend" {
                 @for line in lines {
-                    li { span class={ "key s" (line.series) } {} (line.name) }
+                    li {
+                        svg class="key" viewBox="0 0 32 8" aria-hidden="true" {
+                            line class={ "line s" (line.series) } x1="0" y1="4" x2="32" y2="4" {}
+                        }
+                        (line.name)
+                    }
                 }
             }
+            (figures(title, lines))
+        }
+    }
+}
+
+/// What the plot shows, for those who cannot see it or want the numbers.
+fn figures(title: &str, lines: &[Line]) -> Markup {
+    let mut steps: Vec<f64> =
+        lines.iter().flat_map(|line| &line.points).map(|(step, _)| *step).collect();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup_by(|left, right| left.total_cmp(right).is_eq());
+    let every = steps.len().div_ceil(MOST_ROWS).max(1);
+    let value = |line: &Line, step: f64| {
+        let point = line.points.iter().find(|(at, _)| at.total_cmp(&step).is_eq());
+        point.map_or_else(|| "–".to_owned(), |(_, value)| error(*value))
+    };
+    html! {
+        details {
+            summary { "The same as a table" }
+            div class="scroll" tabindex="0" role="region" aria-label={ (title) ", table" } { table {
+                caption { (title) }
+                thead { tr {
+                    th scope="col" class="n" { "Step" }
+                    @for line in lines { th scope="col" class="n" { (line.name) } }
+                } }
+                tbody { @for step in steps.iter().step_by(every) { tr {
+                    th scope="row" class="n" { (step) }
+                    @for line in lines { td class="n" { (value(line, *step)) } }
+                } } }
+            } }
         }
     }
 }
