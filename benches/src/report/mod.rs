@@ -6,6 +6,7 @@ mod plot;
 mod rows;
 
 use crate::measure::to_f64;
+use crate::plan::{Extent, Row};
 use crate::record::{Block, Entrant, PASSED, Results, Run};
 use crate::statistics::{Estimate, median, ratios};
 
@@ -39,9 +40,9 @@ pub fn publication(results: &Results) -> [(&'static str, String); 3] {
 }
 
 impl Results {
-    /// The rows that were measured, in their order.
+    /// The rows that were measured, in the order of the plan.
     fn row_names(&self) -> Vec<&str> {
-        distinct(self.blocks.iter().map(|block| block.row.as_str()))
+        in_order(distinct(self.blocks.iter().map(|block| block.row.as_str())))
     }
 
     /// The numbers of threads that were measured, in their order.
@@ -112,6 +113,13 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
         }
     }
     all
+}
+
+/// Rows as the plan has them, whenever they were measured; rows that it no longer has come last.
+fn in_order(mut rows: Vec<&str>) -> Vec<&str> {
+    let plan: Vec<String> = Extent::Full.rows().iter().map(Row::name).collect();
+    rows.sort_by_key(|row| plan.iter().position(|name| name == row).unwrap_or(plan.len()));
+    rows
 }
 
 /// Three significant digits, never in scientific notation.
