@@ -147,8 +147,8 @@ where
     /// A backend and who it is; the intermediates that it shows are added to its capabilities.
     pub fn new(backend: B, mut description: Description) -> Self {
         if <<B as Builds<f32>>::Session as Session<f32>>::OBSERVABLE {
-            let names = ["clipped_gradient", "parameter_rms", "alpha", "update", "update_rms"];
-            description.capabilities.intermediates = names.map(str::to_owned).to_vec();
+            let names = crate::protocol::INTERMEDIATES.map(str::to_owned);
+            description.capabilities.intermediates = names.to_vec();
         }
         Self { backend, description, running: None }
     }

@@ -73,3 +73,26 @@ fn a_failure_is_shown_against_what_was_claimed() {
     assert_eq!((difference.expected, difference.actual), (0.75, 1.0));
     assert_eq!(*causes[0].case.expectation.steps[0].as_ref().unwrap().variables[0], [0.75]);
 }
+
+#[test]
+fn a_named_expectation_has_records_alone_or_as_steps_have_them() {
+    let record = json!({"iterations": 1, "learning_rate": 0.001, "variables": [[0.5]],
+        "r": [null], "c": [null], "v": [[1]], "ema": null});
+    let directory = tempfile::tempdir().unwrap();
+    let forms =
+        [record.clone(), json!({"expected": record}), json!({"expected": null}), json!(null)];
+    for (number, form) in forms.iter().enumerate() {
+        let case = json!({"format": "goldstep-case/1", "id": number.to_string(), "flags": null,
+            "dtype": "float64", "arguments": {},
+            "variables": [{"name": "w", "shape": [1], "initial": [1], "constraint": null}],
+            "steps": [{"gradients": [[0.5]], "expected": record}],
+            "expected_in": {"other": {"steps": [form]}}});
+        let file = directory.path().join(format!("{number}.json"));
+        std::fs::write(file, case.to_string()).unwrap();
+    }
+    let golden = Golden::load(directory.path()).unwrap();
+    let compared: Vec<bool> = (0..forms.len())
+        .map(|run| golden.families()[0].trial(run).expectation_for("other").steps[0].is_some())
+        .collect();
+    assert_eq!(compared, [true, true, false, false]);
+}

@@ -1,12 +1,11 @@
 //! The door through which a mutant is judged.
 
+use goldstep_conformance::protocol::INTERMEDIATES;
 use goldstep_conformance::{
     BuildRequest, Capabilities, Description, Failure, GradientValues, Implementation, StateField,
     StateRequest, StepRequest, StepResponse,
 };
-use goldstep_core::{
-    AdafactorArguments, DType, Error, Gradient, LearningRate, Parameter, ParameterList,
-};
+use goldstep_core::{AdafactorArguments, Error, Gradient, LearningRate, Parameter, ParameterList};
 use serde_json::{Map, Value};
 
 use crate::adafactor::{Adafactor, Slot};
@@ -25,50 +24,9 @@ impl Mutant {
     /// An implementation with this mistake.
     #[must_use]
     pub fn new(mistake: Mistake) -> Self {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let capabilities = Capabilities {
-            dtypes: DType::ALL.to_vec(),
-            arguments: names(&[
-                "learning_rate",
-                "beta_2_decay",
-                "epsilon_1",
-                "epsilon_2",
-                "clip_threshold",
-                "relative_step",
-                "weight_decay",
-                "clipnorm",
-                "clipvalue",
-                "global_clipnorm",
-                "use_ema",
-                "ema_momentum",
-                "ema_overwrite_frequency",
-                "jit_compile",
-                "name",
-            ]),
-            schedules: names(&[
-                "CosineDecay",
-                "CosineDecayRestarts",
-                "ExponentialDecay",
-                "InverseTimeDecay",
-                "PiecewiseConstantDecay",
-                "PolynomialDecay",
-            ]),
-            sparse: true,
-            ema: true,
-            constraints: true,
-            exclude: true,
-            set_learning_rate: true,
-            finalize: true,
-            states: vec![StateField::R, StateField::C, StateField::V, StateField::Ema],
-            set_state: true,
-            intermediates: names(&[
-                "clipped_gradient",
-                "parameter_rms",
-                "alpha",
-                "update",
-                "update_rms",
-            ]),
-            expectation: "goldstep".to_owned(),
+            intermediates: INTERMEDIATES.map(str::to_owned).to_vec(),
+            ..Capabilities::everything()
         };
         let description = Description {
             name: mistake.id().to_owned(),

@@ -3,15 +3,12 @@
 use crate::agreement::{
     Allowance, Circumstances, Compared, Mode, Quantity, Role, allowance, largest_error,
 };
-use crate::golden::{Expected, Tensor, Trial};
+use crate::golden::{Tensor, Trial};
 use crate::implementation::{Implementation, StepResponse};
+use crate::judge::{TENSORS, answered, golden, magnitude};
 
 use super::causal::{CausalEntry, CausalState, compared_intermediates};
 use super::record::{observe, record};
-
-/// The tensors that are compared, in causal order.
-const FIELDS: [Quantity; 5] =
-    [Quantity::R, Quantity::C, Quantity::V, Quantity::Variable, Quantity::Ema];
 
 /// One variable in one step of one run.
 #[derive(Debug, Clone)]
@@ -69,54 +66,16 @@ pub fn detail(
     (mode, step, variable): (Mode, usize, usize),
 ) -> Option<Detail> {
     let index = step.checked_sub(1)?;
-    let expected = trial.expectation.steps.get(index)?.as_ref()?;
+    if trial.expectation.steps.get(index)?.is_none() {
+        return None;
+    }
     let capabilities = implementation.describe().capabilities.clone();
     let free = mode == Mode::Free;
     let response = observe(implementation, &capabilities, trial, index, free)?;
-    let before = index.checked_sub(1).and_then(|before| trial.expectation.steps[before].as_ref());
-    let scale = scale(trial, index, variable);
-    let mut fields = Vec::new();
-    for quantity in FIELDS {
-        let Some(golden) = golden(expected, quantity, variable) else { continue };
-        let Some(actual) = answered(&response, quantity, variable) else { continue };
-        if actual.len() != golden.len() {
-            continue;
-        }
-        let own = |quantity| match before {
-            Some(before) => self::golden(before, quantity, variable).map(|one| &**one),
-            None if index == 0 => Some(trial.variables[variable].initial.as_slice()),
-            None => None,
-        };
-        let now = self::golden(expected, Quantity::Variable, variable).map(|one| &**one);
-        let anchors = match quantity {
-            Quantity::Variable => [own(Quantity::Variable), None, None],
-            Quantity::Ema => [own(Quantity::Ema), own(Quantity::Variable), now],
-            _ => [None; 3],
-        };
-        let allowance = allowance(
-            quantity,
-            Circumstances { mode, role: Role::Other, step: step as u64, schedule: false },
-        );
-        let error = |at: usize| {
-            let one = |values: &'_ [f64]| values[at];
-            let anchors = anchors.map(|anchor| anchor.map(one));
-            let anchors: [Option<[f64; 1]>; 3] = anchors.map(|anchor| anchor.map(|one| [one]));
-            let compared = Compared {
-                expected: &golden[at..=at],
-                actual: &actual[at..=at],
-                anchors: [0, 1, 2].map(|k| anchors[k].as_ref().map(<[f64; 1]>::as_slice)),
-                scale,
-            };
-            largest_error(allowance, trial.dtype, &compared).error
-        };
-        fields.push(Field {
-            quantity,
-            errors: (0..golden.len()).map(error).collect(),
-            expected: golden.clone(),
-            actual: actual.to_vec(),
-            allowance,
-        });
-    }
+    let place = (mode, step, variable);
+    let fields =
+        TENSORS.into_iter().filter_map(|quantity| field(trial, &response, quantity, place));
+    let fields: Vec<Field> = fields.collect();
     let mut causal: Vec<CausalEntry> = fields
         .iter()
         .map(|field| {
@@ -130,16 +89,52 @@ pub fn detail(
         })
         .collect();
     if let Some(oracle) = oracle {
-        causal.extend(compared_intermediates(
-            implementation,
-            oracle,
-            trial,
-            (mode, step, variable),
-        ));
+        causal.extend(compared_intermediates(implementation, oracle, trial, place));
     }
     causal.sort_by_key(|entry| entry.quantity);
     let growth = growth(implementation, trial);
     Some(Detail { name: trial.name(), mode, step, variable, fields, causal, growth })
+}
+
+/// One tensor of a step; nothing where one side does not have it, or in another size.
+fn field(
+    trial: &Trial<'_>,
+    response: &StepResponse,
+    quantity: Quantity,
+    (mode, step, variable): (Mode, usize, usize),
+) -> Option<Field> {
+    let steps = &trial.expectation.steps;
+    let now = |quantity| golden(steps[step - 1].as_ref()?, quantity, variable);
+    let before = |quantity| match step.checked_sub(2) {
+        Some(before) => golden(steps[before].as_ref()?, quantity, variable),
+        None => Some(trial.variables[variable].initial.as_slice()),
+    };
+    let expected = now(quantity)?;
+    let actual = answered(response, quantity, variable)?;
+    if actual.len() != expected.len() {
+        return None;
+    }
+    let anchors = match quantity {
+        Quantity::Variable => [before(quantity), None, None],
+        Quantity::Ema => [before(quantity), before(Quantity::Variable), now(Quantity::Variable)],
+        _ => [None; 3],
+    };
+    let circumstances =
+        Circumstances { mode, role: Role::Other, step: step as u64, schedule: false };
+    let allowance = allowance(quantity, circumstances);
+    let scale = scale(trial, step - 1, variable);
+    let error = |at: usize| {
+        let compared = Compared {
+            expected: &expected[at..=at],
+            actual: &actual[at..=at],
+            anchors: anchors.map(|anchor| anchor.map(|values| &values[at..=at])),
+            scale,
+        };
+        largest_error(allowance, trial.dtype, &compared).error
+    };
+    let errors = (0..expected.len()).map(error).collect();
+    let (expected, actual) = (expected.into(), actual.to_vec());
+    Some(Field { quantity, expected, actual, errors, allowance })
 }
 
 /// The free-running errors of a whole run; empty where there is no answer.
@@ -188,36 +183,10 @@ pub fn growth(implementation: &mut dyn Implementation, trial: &Trial<'_>) -> Vec
 
 /// The largest magnitude of a variable and its average up to a step.
 fn scale(trial: &Trial<'_>, index: usize, variable: usize) -> f64 {
-    let largest = |values: &[f64]| {
-        let finite = values.iter().map(|value| value.abs()).filter(|value| value.is_finite());
-        finite.fold(0.0, f64::max)
-    };
-    let start = largest(&trial.variables[variable].initial);
+    let start = magnitude(0.0, &trial.variables[variable].initial);
     let steps = trial.expectation.steps[..=index].iter().flatten();
     steps.fold(start, |scale, step| {
-        let ema = step.ema[variable].as_ref().map_or(0.0, |ema| largest(ema));
-        scale.max(largest(&step.variables[variable])).max(ema)
+        let scale = magnitude(scale, &step.variables[variable]);
+        step.ema[variable].as_ref().map_or(scale, |ema| magnitude(scale, ema))
     })
-}
-
-fn golden(expected: &Expected, quantity: Quantity, variable: usize) -> Option<&Tensor> {
-    match quantity {
-        Quantity::Variable => expected.variables.get(variable),
-        Quantity::R => expected.r.get(variable)?.as_ref(),
-        Quantity::C => expected.c.get(variable)?.as_ref(),
-        Quantity::V => expected.v.get(variable)?.as_ref(),
-        Quantity::Ema => expected.ema.get(variable)?.as_ref(),
-        _ => None,
-    }
-}
-
-fn answered(response: &StepResponse, quantity: Quantity, variable: usize) -> Option<&[f64]> {
-    match quantity {
-        Quantity::Variable => response.variables.get(variable).map(Vec::as_slice),
-        Quantity::R => response.r.get(variable)?.as_deref(),
-        Quantity::C => response.c.get(variable)?.as_deref(),
-        Quantity::V => response.v.get(variable)?.as_deref(),
-        Quantity::Ema => response.ema.get(variable)?.as_deref(),
-        _ => None,
-    }
 }

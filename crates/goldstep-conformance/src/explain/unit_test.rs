@@ -9,6 +9,7 @@ use crate::agreement::{Allowance, Circumstances, Mode, Quantity, Role, allowance
 use crate::arguments::is_default;
 use crate::golden::{Case, Expected, Tensor};
 use crate::implementation::GradientValues;
+use crate::judge::magnitude;
 
 /// The optimizer that a test is written for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +181,8 @@ fn write_parameters(out: &mut String, case: &Case) -> fmt::Result {
 }
 
 fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
-    let mut scales: Vec<f64> = case.variables.iter().map(|one| largest(&one.initial)).collect();
+    let mut scales: Vec<f64> =
+        case.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
     let names: Vec<String> =
         (0..case.variables.len()).map(|index| format!("&mut x{index}")).collect();
     let names = names.join(", ");
@@ -193,20 +195,7 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         let report = if expected.is_some() { "let report = " } else { "" };
         writeln!(out, "    {report}optimizer.step(\n        &mut [{names}],\n        &[")?;
         for gradient in &step.gradients {
-            match gradient {
-                None => writeln!(out, "            None,")?,
-                Some(GradientValues::Dense(values)) => {
-                    let values = array(case.dtype, values);
-                    writeln!(out, "            Some(Gradient::Dense(&{values})),")?;
-                }
-                Some(GradientValues::Sparse { indices, values }) => {
-                    let values = array(case.dtype, values);
-                    writeln!(
-                        out,
-                        "            Some(Gradient::Sparse {{ indices: &{indices:?}, values: &{values} }}),"
-                    )?;
-                }
-            }
+            write_gradient(out, case.dtype, gradient.as_ref())?;
         }
         writeln!(out, "        ],\n    )?;")?;
         let Some(expected) = expected else { continue };
@@ -229,8 +218,8 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         }
         for (at, values) in expected.variables.iter().enumerate() {
             let ema = expected.ema[at].as_ref();
-            let average = ema.map_or(0.0, |ema| largest(ema));
-            scales[at] = scales[at].max(largest(values)).max(average);
+            let scale = magnitude(scales[at], values);
+            scales[at] = ema.map_or(scale, |ema| magnitude(scale, ema));
             let mut one = |quantity: Quantity, actual: &str, expected: &Tensor| {
                 let name = format!("{} of {}", quantity.name(), case.variables[at].name);
                 let allowed = allowance(quantity, circumstances);
@@ -258,6 +247,24 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn write_gradient(
+    out: &mut String,
+    dtype: DType,
+    gradient: Option<&GradientValues>,
+) -> fmt::Result {
+    match gradient {
+        None => writeln!(out, "            None,"),
+        Some(GradientValues::Dense(values)) => {
+            writeln!(out, "            Some(Gradient::Dense(&{})),", array(dtype, values))
+        }
+        Some(GradientValues::Sparse { indices, values }) => {
+            let values = array(dtype, values);
+            let rows = format!("indices: &{indices:?}, values: &{values}");
+            writeln!(out, "            Some(Gradient::Sparse {{ {rows} }}),")
+        }
+    }
 }
 
 fn write_rate(out: &mut String, rate: &Value) -> fmt::Result {
@@ -333,10 +340,6 @@ fn average(state: &VariableState) -> Vec<{element}> {{
 }}
 "
     )
-}
-
-fn largest(values: &[f64]) -> f64 {
-    values.iter().map(|value| value.abs()).filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
 const fn element(dtype: DType) -> &'static str {

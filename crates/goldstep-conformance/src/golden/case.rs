@@ -109,8 +109,7 @@ pub(super) struct RawCase {
     id: String,
     family: Option<String>,
     comment: Option<String>,
-    #[serde(default)]
-    flags: Vec<String>,
+    flags: Option<Vec<String>>,
     source: Option<Map<String, Value>>,
     dtype: String,
     arguments: Map<String, Value>,
@@ -163,9 +162,26 @@ pub(super) struct RawExpected {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawExpectation {
-    steps: Option<Vec<Option<RawExpected>>>,
+    steps: Option<Vec<Option<RawNamedStep>>>,
     finalized: Option<Vec<RawTensor>>,
     expected_error: Option<RawError>,
+}
+
+/// What a named expectation has for a step: a record alone, or where a step of the case has it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum RawNamedStep {
+    Record(RawExpected),
+    Step { expected: Option<RawExpected> },
+}
+
+impl RawNamedStep {
+    fn record(self) -> Option<RawExpected> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Step { expected } => expected,
+        }
+    }
 }
 
 /// An expected error as it stands in a case or in the index of a grid.
@@ -214,7 +230,7 @@ impl RawCase {
             id: self.id,
             family: self.family,
             comment: self.comment,
-            flags: self.flags,
+            flags: self.flags.unwrap_or_default(),
             source: self.source,
             dtype,
             arguments: self.arguments,
@@ -426,6 +442,7 @@ impl Context<'_> {
         records.resize_with(steps, || None);
         let expected = records
             .into_iter()
+            .map(|step| step.and_then(RawNamedStep::record))
             .map(|record| record.map(|record| self.expected(record, variables)).transpose());
         let expectation = Expectation {
             steps: expected.collect::<Result<_, _>>()?,

@@ -244,28 +244,7 @@ impl GridFiles<'_> {
             error: Some(error),
         }));
 
-        let mut used = vec![false; expectations.len()];
-        let resolve = |class: &i64| -> Result<u32, GoldenError> {
-            let (position, most) = match usize::try_from(*class) {
-                Ok(class) => (class, trajectories),
-                Err(_) => {
-                    let error = usize::try_from(-1 - *class).unwrap_or(usize::MAX);
-                    (error.saturating_add(trajectories), trajectories + errors)
-                }
-            };
-            let rule = format!("name one of {trajectories} trajectories or {errors} errors");
-            if position >= most {
-                return Err(at.content("classes", rule, class.to_string()));
-            }
-            used[position] = true;
-            u32::try_from(position)
-                .map_err(|_| at.content("classes", "fit 32 bits", class.to_string()))
-        };
-        let classes: Vec<u32> = index.classes.iter().map(resolve).collect::<Result<_, _>>()?;
-        if let Some(unused) = used.iter().position(|used| !used) {
-            let rule = "use every trajectory and error";
-            return Err(at.content("classes", rule, format!("none for number {unused}")));
-        }
+        let classes = resolve(at, &index.classes, trajectories, errors)?;
         let refused = index.classes.iter().filter(|class| **class < 0).count();
         let counts = BTreeMap::from([
             ("combinations", classes.len()),
@@ -458,6 +437,39 @@ impl Shapes<'_> {
             }
         };
         ids.iter().zip(self.variables).map(one).collect()
+    }
+}
+
+/// The positions of the expectations that classes name: trajectories from 0 on, errors from −1 down.
+fn resolve(
+    at: Place<'_>,
+    classes: &[i64],
+    trajectories: usize,
+    errors: usize,
+) -> Result<Vec<u32>, GoldenError> {
+    let mut used = vec![false; trajectories + errors];
+    let one = |class: &i64| -> Result<u32, GoldenError> {
+        let (position, most) = match usize::try_from(*class) {
+            Ok(class) => (class, trajectories),
+            Err(_) => {
+                let error = usize::try_from(-1 - *class).unwrap_or(usize::MAX);
+                (error.saturating_add(trajectories), trajectories + errors)
+            }
+        };
+        if position >= most {
+            let rule = format!("name one of {trajectories} trajectories or {errors} errors");
+            return Err(at.content("classes", rule, class.to_string()));
+        }
+        used[position] = true;
+        u32::try_from(position).map_err(|_| at.content("classes", "fit 32 bits", class.to_string()))
+    };
+    let positions = classes.iter().map(one).collect::<Result<Vec<u32>, _>>()?;
+    match used.iter().position(|used| !used) {
+        Some(unused) => {
+            let got = format!("none for number {unused}");
+            Err(at.content("classes", "use every trajectory and error", got))
+        }
+        None => Ok(positions),
     }
 }
 

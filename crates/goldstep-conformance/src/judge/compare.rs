@@ -12,7 +12,7 @@ use crate::golden::Expected;
 use crate::implementation::{StateField, StepResponse};
 
 /// The tensors that are compared, in causal order.
-const TENSORS: [Quantity; 5] =
+pub(crate) const TENSORS: [Quantity; 5] =
     [Quantity::R, Quantity::C, Quantity::V, Quantity::Variable, Quantity::Ema];
 
 /// One step to compare.
@@ -357,7 +357,8 @@ fn value_difference(
     }
 }
 
-fn golden(expected: &Expected, quantity: Quantity, variable: usize) -> Option<&[f64]> {
+/// The golden tensor of a quantity, where there is one.
+pub(crate) fn golden(expected: &Expected, quantity: Quantity, variable: usize) -> Option<&[f64]> {
     let field = match quantity {
         Quantity::Variable => return expected.variables.get(variable).map(|one| &**one),
         Quantity::R => &expected.r,
@@ -369,7 +370,12 @@ fn golden(expected: &Expected, quantity: Quantity, variable: usize) -> Option<&[
     field.get(variable)?.as_deref()
 }
 
-fn answered(response: &StepResponse, quantity: Quantity, variable: usize) -> Option<&[f64]> {
+/// The implementation's tensor of a quantity, where it showed one.
+pub(crate) fn answered(
+    response: &StepResponse,
+    quantity: Quantity,
+    variable: usize,
+) -> Option<&[f64]> {
     let field = match quantity {
         Quantity::Variable => return response.variables.get(variable).map(Vec::as_slice),
         Quantity::R => &response.r,
@@ -382,7 +388,7 @@ fn answered(response: &StepResponse, quantity: Quantity, variable: usize) -> Opt
 }
 
 /// The largest finite magnitude of `values`, at least `least`.
-pub(super) fn magnitude(least: f64, values: &[f64]) -> f64 {
+pub(crate) fn magnitude(least: f64, values: &[f64]) -> f64 {
     let finite = values.iter().map(|value| value.abs()).filter(|value| value.is_finite());
     finite.fold(least, f64::max)
 }

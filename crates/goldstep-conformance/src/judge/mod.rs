@@ -10,6 +10,7 @@ use crate::implementation::{Capabilities, Failure, Implementation};
 use crate::known::Known;
 use crate::observed::Observations;
 
+pub(crate) use compare::{TENSORS, answered, golden, magnitude};
 pub use outcome::{Check, Divergence, Finding, Outcome, ValueDifference};
 use replay::Run;
 pub(crate) use replay::{build, is_schedule, slices};
