@@ -62,7 +62,9 @@ use crate::variable::{Moments, Source, Variable};
 ///
 /// `T` is f32, f64, [`half::bf16`] or [`half::f16`]. The halves compute in f32 and keep their
 /// state in f32.
-#[derive(Debug)]
+///
+/// A clone continues on its own from the same state, in the same thread pool.
+#[derive(Debug, Clone)]
 pub struct Adafactor<T: CpuElement> {
     pub(crate) arguments: AdafactorArguments,
     pub(crate) parameters: ParameterList,

@@ -1,6 +1,7 @@
 //! What an optimizer is made with, and where its steps run.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use goldstep_core::{AdafactorArguments, Error, ParameterList};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -69,7 +70,7 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
                     what: format!("starting {count} threads"),
                     message: error.to_string(),
                 };
-                (Threads::Own(pool.map_err(failed)?), count)
+                (Threads::Own(Arc::new(pool.map_err(failed)?)), count)
             }
         };
         let isa = match self.isa {
@@ -95,12 +96,12 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
 }
 
 /// Where a step runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Threads {
     /// On the thread that calls it.
     Caller,
     /// In the pool that the caller is in, else in rayon's global one.
     Ambient,
-    /// In a pool of this optimizer.
-    Own(ThreadPool),
+    /// In a pool of this optimizer and its clones.
+    Own(Arc<ThreadPool>),
 }

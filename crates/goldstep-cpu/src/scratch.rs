@@ -42,6 +42,13 @@ impl<R: Real> Scratch<R> {
     }
 }
 
+impl<R: Real> Clone for Scratch<R> {
+    fn clone(&self) -> Self {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { free: Mutex::new(free), lines: self.lines }
+    }
+}
+
 impl<R> Deref for Slot<'_, R> {
     type Target = [Line<R>];
 

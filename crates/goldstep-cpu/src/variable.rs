@@ -21,8 +21,8 @@ use crate::tile::{Tile, TileMut};
 pub(crate) const SPLIT: usize = 128 * 1024;
 
 /// The running mean of the squared gradient.
-#[derive(Debug)]
-pub(crate) enum Moments<R> {
+#[derive(Debug, Clone)]
+pub(crate) enum Moments<R: Real> {
     /// One value per element.
     Full(AlignedBuffer<R>),
     /// One value per row and one per column of each matrix.
@@ -30,7 +30,7 @@ pub(crate) enum Moments<R> {
 }
 
 /// What is kept for one parameter.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Variable<T: CpuElement> {
     pub(crate) plan: Plan,
     pub(crate) moments: Moments<T::Real>,
