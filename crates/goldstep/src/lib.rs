@@ -40,11 +40,21 @@
 //! # Other features
 //!
 //! `serde`: [`AdafactorArguments`] as Keras's configuration in any serde format.
+//!
+//! # Logs
+//!
+//! Saving and loading of checkpoints is logged through `tracing`; the events are listed in
+//! [`guide::checkpoints`](guide::checkpoints#logs).
 
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod guide;
+
+/// The code of the README runs too.
+#[cfg(all(doctest, feature = "cpu"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[doc(inline)]
 pub use goldstep_checkpoint::{Checkpoint, CheckpointError};

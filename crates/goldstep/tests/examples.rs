@@ -55,6 +55,16 @@ examples! {
     verify_your_own,
 }
 
+/// The crate's README is a doctest, and the repository's shows the same code.
+#[test]
+fn both_readmes_show_the_same_code() {
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    let of_crate = read(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let of_repository = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
+    let code = of_crate.split("```").nth(1).unwrap();
+    assert!(code.starts_with("rust") && of_repository.contains(code));
+}
+
 #[cfg(feature = "torch")]
 #[test]
 fn train_torch() {
