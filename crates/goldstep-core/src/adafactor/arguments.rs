@@ -268,7 +268,8 @@ pub struct AdafactorArgumentsBuilder {
 }
 
 impl AdafactorArgumentsBuilder {
-    /// A constant rate or a schedule. Default 0.001.
+    /// A constant rate, finite and at least 0, or a schedule; each step uses `min(rate, 1/√t)` of it.
+    /// Default 0.001.
     pub fn learning_rate(mut self, learning_rate: impl Into<LearningRate>) -> Self {
         self.arguments.learning_rate = learning_rate.into();
         self
@@ -286,13 +287,14 @@ impl AdafactorArgumentsBuilder {
         self
     }
 
-    /// The least parameter scale, at least 0. Default 0.001.
+    /// The least parameter scale, `max(epsilon_2, rms(x))`, at least 0. Default 0.001.
     pub const fn epsilon_2(mut self, epsilon_2: f64) -> Self {
         self.arguments.epsilon_2 = epsilon_2;
         self
     }
 
-    /// The RMS above which an update is scaled down, above 0. Default 1.
+    /// The RMS above which a parameter's update is scaled down to it, above 0; infinity is off.
+    /// Default 1.
     pub const fn clip_threshold(mut self, clip_threshold: f64) -> Self {
         self.arguments.clip_threshold = clip_threshold;
         self
@@ -304,25 +306,29 @@ impl AdafactorArgumentsBuilder {
         self
     }
 
-    /// The decay per unit of learning rate, at least 0. Default: none.
+    /// The decay per unit of learning rate, at least 0: `x −= x · weight_decay · rate` before the
+    /// update, with the uncapped rate. Default: none.
     pub fn weight_decay(mut self, weight_decay: impl Into<Option<f64>>) -> Self {
         self.arguments.weight_decay = weight_decay.into();
         self
     }
 
-    /// The largest norm of a single gradient. Default: none. Not together with `global_clipnorm`.
+    /// The largest L2 norm of a single gradient; 0 is off. Default: none. Not together with
+    /// `global_clipnorm`.
     pub fn clipnorm(mut self, clipnorm: impl Into<Option<f64>>) -> Self {
         self.arguments.clipnorm = clipnorm.into();
         self
     }
 
-    /// The largest magnitude of a gradient's element. Default: none. A norm takes precedence.
+    /// The largest magnitude of a gradient's element; 0 is off. Default: none. A norm takes
+    /// precedence.
     pub fn clipvalue(mut self, clipvalue: impl Into<Option<f64>>) -> Self {
         self.arguments.clipvalue = clipvalue.into();
         self
     }
 
-    /// The largest norm of all gradients together. Default: none. Not together with `clipnorm`.
+    /// The largest L2 norm of all gradients together; 0 is off. Default: none. Not together with
+    /// `clipnorm`.
     pub fn global_clipnorm(mut self, global_clipnorm: impl Into<Option<f64>>) -> Self {
         self.arguments.global_clipnorm = global_clipnorm.into();
         self
@@ -334,13 +340,15 @@ impl AdafactorArgumentsBuilder {
         self
     }
 
-    /// The share of the old average that remains in a step, in [0, 1]. Default 0.99.
+    /// The share of the old average that remains in a step, in [0, 1]; without effect unless
+    /// `use_ema`. Default 0.99.
     pub const fn ema_momentum(mut self, ema_momentum: f64) -> Self {
         self.arguments.ema_momentum = ema_momentum;
         self
     }
 
-    /// Steps between overwrites of the parameters by their averages. Default: none.
+    /// Steps between overwrites of the parameters by their averages; 0 is never, and it is without
+    /// effect unless `use_ema`. Default: none.
     pub fn ema_overwrite_frequency(mut self, frequency: impl Into<Option<u64>>) -> Self {
         self.arguments.ema_overwrite_frequency = frequency.into();
         self
@@ -352,7 +360,7 @@ impl AdafactorArgumentsBuilder {
         self
     }
 
-    /// A label. Default `Adafactor`.
+    /// A label, without effect on the step. Default `Adafactor`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.arguments.name = name.into();
         self
