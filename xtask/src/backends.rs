@@ -38,7 +38,7 @@ pub(crate) fn subjects(
             bail!("backends must be named once, got {name} twice");
         }
         match (name.as_str(), threads_of(name)) {
-            ("reference", _) => subjects.push(goldstep_reference::conformance::subject()),
+            ("reference", _) => subjects.push(reference()),
             ("cpu", _) if !threads.is_empty() => {
                 subjects.extend(threads.iter().map(|threads| cpu_with(Some(threads.get()))));
             }
@@ -57,8 +57,16 @@ fn threads_of(name: &str) -> Option<NonZeroUsize> {
     name.strip_prefix("cpu-")?.strip_suffix("-threads")?.parse().ok()
 }
 
+fn reference() -> Subject {
+    let subject = goldstep_reference::conformance::subject();
+    let invocation = subject.invocation.clone().with_unit_test("reference");
+    subject.with_invocation(invocation)
+}
+
 fn cpu_with(threads: Option<usize>) -> Subject {
-    in_float32(cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() }))
+    let subject = cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() });
+    let invocation = subject.invocation.clone().with_unit_test("cpu");
+    in_float32(subject.with_invocation(invocation))
 }
 
 /// A backend whose arithmetic and state for halves are float32: where it differs from tf.keras in a

@@ -11,7 +11,7 @@ use goldstep_conformance::explain::{Cause, explain};
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::report::{failures, folded, golden_line, json, not_answered, summary};
 use goldstep_conformance::site::{Dossier, Entry, write};
-use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, run};
+use goldstep_conformance::{Focus, FreeRuns, Report, Selection, Subject, quoted, run};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::adapter::{AdapterOptions, end_with_this_command};
@@ -24,7 +24,8 @@ const OTHER_FREE_RUNS: usize = 2000;
 
 /// Hold backends against tf.keras, for every golden trace
 ///
-/// Exit codes: 0 all agree, 1 a mismatch, 2 the harness, a backend or the set-up failed.
+/// Exit codes: 0 all that was judged agrees (what is skipped is counted and named, not passed), 1 a
+/// mismatch, 2 nothing was judged, or the harness, a backend or the set-up failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Backends by name, comma-separated; all of them if absent; mutant:ID is a wrong
@@ -198,9 +199,9 @@ fn print_human(golden: &Golden, pairs: &[(&Report, &[Cause])], reports: &[Report
     print!("{}", summary(reports, terminal_width()));
 }
 
-/// What was typed.
+/// What was typed, as a shell reads it.
 fn command() -> String {
-    let arguments = std::env::args().skip(1);
+    let arguments = std::env::args().skip(1).map(|word| quoted(&word));
     std::iter::once("cargo xtask".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 

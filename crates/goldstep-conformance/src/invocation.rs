@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     subject: String,
+    unit_test: Option<String>,
     golden: Option<PathBuf>,
 }
 
 impl Invocation {
     /// A subject by its options, such as `--backend cpu`, on the traces that are the default.
     pub fn new(subject: impl Into<String>) -> Self {
-        Self { subject: subject.into(), golden: None }
+        Self { subject: subject.into(), unit_test: None, golden: None }
     }
 
     /// A backend by its name.
@@ -34,6 +35,19 @@ impl Invocation {
         self
     }
 
+    /// The same for a backend of which `repro` writes a unit test under that name.
+    #[must_use]
+    pub fn with_unit_test(mut self, backend: &str) -> Self {
+        self.unit_test = Some(format!(" --backend {}", quoted(backend)));
+        self
+    }
+
+    /// Whether `repro` writes a test of the subject itself, not of the reference in its place.
+    #[must_use]
+    pub const fn has_unit_test(&self) -> bool {
+        self.unit_test.is_some()
+    }
+
     /// The same on the traces of another directory.
     #[must_use]
     pub fn on(mut self, golden: &Path) -> Self {
@@ -49,7 +63,8 @@ impl Invocation {
 
     /// The command that prints a run as a test, to which the run's name belongs.
     pub(crate) fn repro(&self) -> String {
-        format!("cargo xtask repro{}", self.traces())
+        let subject = self.unit_test.as_deref().unwrap_or_default();
+        format!("cargo xtask repro{subject}{}", self.traces())
     }
 
     fn traces(&self) -> String {
@@ -61,7 +76,8 @@ impl Invocation {
 }
 
 /// A word as a POSIX shell reads it.
-pub(crate) fn quoted(word: &str) -> String {
+#[must_use]
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -98,6 +114,8 @@ mod tests {
         );
         assert_eq!(own.repro(), "cargo xtask repro --golden 'my traces'");
         assert_eq!(Invocation::backend("cpu").verify(), "cargo xtask verify --backend cpu");
-        assert_eq!(Invocation::backend("cpu").repro(), "cargo xtask repro");
+        let cpu = Invocation::backend("cpu-2-threads");
+        assert_eq!(cpu.repro(), "cargo xtask repro");
+        assert_eq!(cpu.with_unit_test("cpu").repro(), "cargo xtask repro --backend cpu");
     }
 }

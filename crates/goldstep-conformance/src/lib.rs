@@ -46,7 +46,7 @@ pub use implementation::{
     StateRequest, StepIntermediates, StepRequest, StepResponse, Variable,
 };
 pub use in_process::{Builds, InProcess, Observed, Plain, Session};
-pub use invocation::Invocation;
+pub use invocation::{Invocation, quoted};
 pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifference};
 pub use known::{Known, KnownDifference};
 pub use observed::{Observations, Worst};

@@ -87,8 +87,9 @@ impl Cause {
         self.write_diagnosis(out)?;
         line(out, "reproduce", &self.reproduce(invocation))?;
         let (variables, steps) = (self.case.variables.len(), self.case.steps.len());
+        let of = if invocation.has_unit_test() { "" } else { ", of the reference" };
         let size = format!(
-            "   ({variables} variable{}, {steps} step{})",
+            "   ({variables} variable{}, {steps} step{}{of})",
             plural(variables),
             plural(steps)
         );

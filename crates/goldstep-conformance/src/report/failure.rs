@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::numbers::thousands;
+use super::standing::{needs, skipped, skipped_by_need};
 use crate::explain::Cause;
 use crate::golden::Golden;
+use crate::invocation::quoted;
 use crate::run::Report;
 
 /// A block for each cause for which `report` differs, and a line for each known difference that
@@ -43,7 +45,13 @@ pub fn not_answered(golden: &Golden, report: &Report) -> String {
     const MOST: usize = 5;
     let mut text = String::new();
     if report.judged() == 0 {
-        let _ = writeln!(text, "BROKEN {}  nothing was judged, every run was skipped", report.name);
+        let all: usize = report.families.iter().map(skipped).sum();
+        let chosen: usize = report.families.iter().map(|family| family.chosen).sum();
+        let why = match all == chosen && all > 0 {
+            true => format!("every run was skipped: {}", needs(&skipped_by_need(report))),
+            false => "no run has a usable answer".to_owned(),
+        };
+        let _ = writeln!(text, "BROKEN {}  nothing was judged, {why}", report.name);
     }
     for incident in report.incidents.iter().take(MOST) {
         let _ = writeln!(text, "BROKEN {}  {incident}", report.name);
@@ -65,7 +73,8 @@ pub fn not_answered(golden: &Golden, report: &Report) -> String {
     let first = report.families.iter().find_map(|family| Some((family, family.broken.first()?.0)));
     if let Some((family, position)) = first {
         let name = golden.families()[family.family].trial(position).name();
-        let _ = writeln!(text, "  reproduce        {} --case {name}", report.invocation.verify());
+        let (command, name) = (report.invocation.verify(), quoted(&name));
+        let _ = writeln!(text, "  reproduce        {command} --case {name}");
     }
     text
 }

@@ -4,6 +4,7 @@ use goldstep_core::DType;
 use serde_json::{Map, Value, json};
 
 use super::numbers::bits;
+use super::standing::{Standing, skipped};
 use crate::agreement::Mode;
 use crate::explain::Cause;
 use crate::free::FreeRuns;
@@ -39,6 +40,8 @@ fn backend(report: &Report, causes: &[Cause]) -> Value {
         "source": report.description.source,
         "agrees": report.agrees(),
         "broken": report.is_broken(),
+        "judged": report.judged(),
+        "skipped": report.families.iter().map(skipped).sum::<usize>(),
         "incidents": report.incidents,
         "free_seed": match report.free_runs {
             FreeRuns::All => None,
@@ -59,6 +62,7 @@ fn backend(report: &Report, causes: &[Cause]) -> Value {
 fn family(report: &FamilyReport) -> Value {
     json!({
         "id": report.id,
+        "standing": Standing::of(Some(report)).word(),
         "chosen": report.chosen,
         "agree": report.agree.len(),
         "refusals": report.refusals,
@@ -106,6 +110,7 @@ fn cause(cause: &Cause, report: &Report) -> Value {
         "step": divergence.step,
         "quantity": divergence.quantity().name(),
         "reproduce": cause.reproduce(&report.invocation),
+        "repro": cause.repro(&report.invocation),
         "looks_like": cause.diagnosis.as_ref().map(|diagnosis| json!({
             "mistakes": diagnosis.names.iter().map(|(id, _)| id).collect::<Vec<_>>(),
             "further": diagnosis.further,

@@ -4,6 +4,7 @@ mod failure;
 mod fold;
 mod json;
 pub(crate) mod numbers;
+pub(crate) mod standing;
 mod summary;
 
 pub use failure::{failures, not_answered};

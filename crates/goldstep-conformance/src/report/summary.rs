@@ -1,9 +1,9 @@
 //! One aligned row per implementation.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::numbers::{error, thousands};
+use super::standing::{Standing, skipped_by_need, skipped_whole};
 use crate::agreement::{FIRST_MEASURED, Mode, Quantity, Role};
 use crate::free::FreeRuns;
 use crate::golden::{Golden, Traces};
@@ -81,14 +81,8 @@ pub fn summary(reports: &[Report], width: usize) -> String {
         let family_rows: Vec<Vec<String>> = ids
             .iter()
             .map(|id| {
-                let of = |report| Report::family(report, id);
-                let mark = if reports.iter().any(|report| !mark(of(report)).is_empty()) {
-                    "FAIL"
-                } else if reports.iter().filter_map(of).all(is_skipped) {
-                    "skip"
-                } else {
-                    "ok"
-                };
+                let standings = reports.iter().map(|report| Standing::of(report.family(id)));
+                let mark = family_mark(standings);
                 let cells = reports.iter().map(|report| family_cell(report, id));
                 [mark.to_owned(), (*id).to_owned()].into_iter().chain(cells).collect()
             })
@@ -142,27 +136,26 @@ fn leading_cells(report: &Report) -> Vec<String> {
 fn family_cell(report: &Report, id: &str) -> String {
     let Some(family) = report.family(id) else { return "–".to_owned() };
     let agree = family.agree.len() + family.known_differences;
-    let mark = mark(Some(family));
-    if is_skipped(family) {
-        return "skipped".to_owned();
-    }
-    if agree == family.chosen {
+    let standing = Standing::of(Some(family));
+    if standing == Standing::Skipped {
+        "skipped".to_owned()
+    } else if agree == family.chosen {
         thousands(agree)
     } else {
+        let mark = if standing.is_bad() { " !" } else { "" };
         format!("{} of {}{mark}", thousands(agree), thousands(family.chosen))
     }
 }
 
-/// Whether the implementation lacks what every run of the family needs: none has passed.
-fn is_skipped(family: &FamilyReport) -> bool {
-    family.chosen > 0 && family.skipped.values().sum::<usize>() == family.chosen
-}
-
-fn mark(family: Option<&FamilyReport>) -> &'static str {
-    let bad = |family: &FamilyReport| {
-        !family.differ.is_empty() || !family.broken.is_empty() || family.given_up > 0
-    };
-    if family.is_some_and(bad) { " !" } else { "" }
+/// What begins the row of a family: skipped is not passed.
+fn family_mark(standings: impl Iterator<Item = Standing> + Clone) -> &'static str {
+    if standings.clone().any(Standing::is_bad) {
+        "FAIL"
+    } else if standings.clone().any(|standing| standing == Standing::Agrees) {
+        "ok"
+    } else {
+        "skip"
+    }
 }
 
 fn trailing_cells(report: &Report) -> [String; 3] {
@@ -181,10 +174,6 @@ fn trailing_cells(report: &Report) -> [String; 3] {
 }
 
 fn skipped(report: &Report) -> String {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for (reason, count) in report.families.iter().flat_map(|family| &family.skipped) {
-        *reasons.entry(reason).or_default() += count;
-    }
     let known: usize = report.families.iter().map(|family| family.known_differences).sum();
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -200,7 +189,11 @@ fn skipped(report: &Report) -> String {
             thousands(wide)
         );
     }
-    for (reason, count) in reasons {
+    for (families, needs) in skipped_whole(report) {
+        let families = families.join(", ");
+        let _ = writeln!(text, "{}: nothing judged of {families}: {needs}", report.name);
+    }
+    for (reason, count) in skipped_by_need(report) {
         let _ = writeln!(text, "{}: {} skipped, needs {reason}", report.name, thousands(count));
     }
     let forced_only: usize = report.families.iter().map(|family| family.forced_only).sum();
@@ -299,6 +292,7 @@ mod tests {
             "",
             "    backend      agree  worst forced  worst free    time",
             "ok  own      83 of 112  –             –           1.25 s",
+            "own: nothing judged of sparse: needs sparse gradients",
             "own: 29 skipped, needs sparse gradients",
         ];
         assert_eq!(narrow.lines().collect::<Vec<_>>(), rows);

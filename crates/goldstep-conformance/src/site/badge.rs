@@ -2,20 +2,30 @@
 
 use maud::{Markup, html};
 
-use super::Dossier;
+use super::{Dossier, Standing};
 
-/// `goldstep | 3 of 3 agree`.
+/// `goldstep | 3 of 3 agree`; green only if something was judged of each family.
 pub(super) fn badge(dossier: &Dossier<'_>) -> Markup {
     let all = dossier.entries.len();
     let agreeing =
         dossier.entries.iter().filter(|entry| entry.report.agrees() && !entry.report.is_broken());
     let agreeing = agreeing.count();
+    let families = || dossier.entries.iter().flat_map(|entry| &entry.report.families);
+    let standings = || families().map(|family| Standing::of(Some(family)));
+    let judged = standings().filter(|standing| *standing != Standing::Skipped).count();
+    let whole = judged == standings().count();
     let right = match (agreeing, all) {
-        (1, 1) => "agrees with tf.keras".to_owned(),
+        (1, 1) if whole => "agrees with tf.keras".to_owned(),
+        (1, 1) => format!("agrees in {judged} of {} families", standings().count()),
+        (0, 1) if judged == 0 => "not judged".to_owned(),
         (0, 1) => "differs from tf.keras".to_owned(),
         _ => format!("{agreeing} of {all} agree with tf.keras"),
     };
-    let color = if agreeing == all { "#1a7f37" } else { "#b42318" };
+    let color = match agreeing == all {
+        true if whole => "#1a7f37",
+        true => "#8a5a00",
+        false => "#b42318",
+    };
     let (left_width, right_width) = (64, 12 + right.len() * 65 / 10);
     let width = left_width + right_width;
     let label = format!("goldstep: {right}");

@@ -8,6 +8,7 @@ use crate::golden::Trial;
 use crate::implementation::Variable;
 use crate::judge::Finding;
 use crate::report::numbers::{bits, decimal, error, index, shape, thousands};
+use crate::report::standing::{needs, skipped};
 use crate::run::FamilyReport;
 use goldstep_core::DType;
 
@@ -60,6 +61,9 @@ pub(super) fn page(
             p class="lead" {
                 span class={ "verdict " (standing.class()) } { (standing.sign()) " " (standing.word()) } " "
                 (thousands(passed(family))) " of " (thousands(family.chosen)) " runs agree."
+                @if skipped(family) > 0 {
+                    " " (thousands(skipped(family))) " were skipped, which is no pass: " (name) " " (needs(&family.skipped)) "."
+                }
             }
             p { (golden.purpose) }
         }

@@ -3,12 +3,14 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{Dossier, Entry, Standing, block, frame, page_name, passed, plot};
+use super::{Dossier, Entry, Standing, block, frame, page_name, plot, score};
 use crate::agreement::{Mode, Quantity};
 use crate::explain::growth;
 use crate::golden::Traces;
 use crate::observed::Worst;
 use crate::report::numbers::{error, thousands};
+use crate::report::standing::{needs, skipped, skipped_by_need, skipped_whole};
+use crate::run::{FamilyReport, Report};
 
 /// Colours of the lines of a plot.
 const SERIES: usize = 5;
@@ -55,13 +57,15 @@ pub(super) fn headline(dossier: &Dossier<'_>) -> String {
     let made = |name: &str| dossier.golden.generated().and_then(|one| one.get(name)?.as_str());
     let oracle = made("tensorflow")
         .map_or_else(|| "tf.keras".to_owned(), |version| format!("tf.keras {version}"));
-    let judged: usize = dossier
-        .entries
-        .iter()
-        .map(|entry| entry.report.families.iter().map(|family| family.chosen).sum::<usize>())
-        .sum();
+    let reports = || dossier.entries.iter().map(|entry| entry.report);
+    let judged: usize = reports().map(Report::judged).sum();
+    let skipped: usize = reports().flat_map(|report| &report.families).map(skipped).sum();
+    let skipped = match skipped {
+        0 => String::new(),
+        skipped => format!(" and {} skipped", thousands(skipped)),
+    };
     format!(
-        "{agreeing} of {} implementation{} with {oracle}; {} runs judged, of {} combinations of arguments and {} cases.",
+        "{agreeing} of {} implementation{} with {oracle}; {} runs judged{skipped}, of {} combinations of arguments and {} cases.",
         dossier.entries.len(),
         if dossier.entries.len() == 1 { " agrees" } else { "s agree" },
         thousands(judged),
@@ -97,10 +101,7 @@ fn matrix(dossier: &Dossier<'_>) -> Markup {
                         @let standing = Standing::of(family);
                         td class={ "state " (standing.class()) } {
                             @if let Some(family) = family {
-                                a href=(page_name(entry.report, family)) title=(standing.word()) {
-                                    (standing.sign()) " " (thousands(passed(family)))
-                                    @if passed(family) != family.chosen { " of " (thousands(family.chosen)) }
-                                }
+                                a href=(page_name(entry.report, family)) title=(title(standing, family)) { (score(family)) }
                             } @else { (standing.sign()) }
                         }
                     }
@@ -111,7 +112,10 @@ fn matrix(dossier: &Dossier<'_>) -> Markup {
                 } }
             } }
             @for entry in &dossier.entries {
-                @for (reason, count) in skipped(entry) {
+                @for (families, needs) in skipped_whole(entry.report) {
+                    p { (entry.report.name) ": nothing judged of " (families.join(", ")) ": " (needs) }
+                }
+                @for (reason, count) in skipped_by_need(entry.report) {
                     p class="muted" { (entry.report.name) ": " (thousands(count)) " skipped, needs " (reason) }
                 }
             }
@@ -120,12 +124,11 @@ fn matrix(dossier: &Dossier<'_>) -> Markup {
     }
 }
 
-fn skipped(entry: &Entry<'_>) -> Vec<(String, usize)> {
-    let mut reasons = std::collections::BTreeMap::new();
-    for (reason, count) in entry.report.families.iter().flat_map(|family| &family.skipped) {
-        *reasons.entry(reason.clone()).or_insert(0) += count;
+fn title(standing: Standing, family: &FamilyReport) -> String {
+    match family.skipped.is_empty() {
+        true => standing.word().to_owned(),
+        false => format!("{}; what is skipped {}", standing.word(), needs(&family.skipped)),
     }
-    reasons.into_iter().collect()
 }
 
 fn causes_section(dossier: &Dossier<'_>) -> Markup {

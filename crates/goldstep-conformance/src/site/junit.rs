@@ -5,6 +5,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Dossier, Standing};
+use crate::report::standing::needs;
 
 /// A suite per implementation, a test per family.
 pub(super) fn junit(dossier: &Dossier<'_>) -> Report {
@@ -19,8 +20,7 @@ pub(super) fn junit(dossier: &Dossier<'_>) -> Report {
                 Standing::Agrees => TestCaseStatus::success(),
                 Standing::Skipped | Standing::Absent => {
                     let mut status = TestCaseStatus::skipped();
-                    let reasons: Vec<&str> = family.skipped.keys().map(String::as_str).collect();
-                    status.set_message(format!("needs {}", reasons.join(", ")));
+                    status.set_message(needs(&family.skipped));
                     status
                 }
                 Standing::Differs => {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Dossier, Standing, index::family_ids, index::headline, passed};
-use crate::report::numbers::thousands;
+use super::{Dossier, Standing, index::family_ids, index::headline, score};
+use crate::report::standing::skipped_whole;
 
 /// A table of implementations and families, and a block per cause.
 pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
@@ -15,17 +15,15 @@ pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
     for id in family_ids(dossier) {
         let cells = dossier.entries.iter().map(|entry| {
             let family = entry.report.families.iter().find(|family| family.id == id);
-            let sign = Standing::of(family).sign();
-            family.map_or_else(
-                || sign.to_owned(),
-                |family| {
-                    format!("{sign} {} of {}", thousands(passed(family)), thousands(family.chosen))
-                },
-            )
+            family.map_or_else(|| Standing::Absent.sign().to_owned(), score)
         });
         let _ = writeln!(text, "| {id} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
     for entry in &dossier.entries {
+        let name = &entry.report.name;
+        for (families, needs) in skipped_whole(entry.report) {
+            let _ = writeln!(text, "\n{name}: nothing judged of {}: {needs}", families.join(", "));
+        }
         for cause in entry.causes {
             let _ = write!(
                 text,

@@ -18,6 +18,8 @@ use serde_json::Value;
 use crate::agreement::Mode;
 use crate::explain::{Cause, Detail, detail};
 use crate::golden::Golden;
+use crate::report::numbers::thousands;
+use crate::report::standing::{Standing, skipped};
 use crate::run::{FamilyReport, Report, Subject};
 
 const STYLE: &str = include_str!("style.css");
@@ -102,31 +104,7 @@ fn block(text: &str) -> Markup {
     html! { pre { @for line in text.lines() { span { (line) "\n" } } } }
 }
 
-/// How a family came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Agrees,
-    Differs,
-    Broken,
-    Skipped,
-    Absent,
-}
-
 impl Standing {
-    fn of(family: Option<&FamilyReport>) -> Self {
-        let Some(family) = family else { return Self::Absent };
-        let skipped: usize = family.skipped.values().sum();
-        if !family.broken.is_empty() || family.given_up > 0 {
-            Self::Broken
-        } else if !family.differ.is_empty() {
-            Self::Differs
-        } else if skipped == family.chosen {
-            Self::Skipped
-        } else {
-            Self::Agrees
-        }
-    }
-
     const fn class(self) -> &'static str {
         match self {
             Self::Agrees => "good",
@@ -144,15 +122,20 @@ impl Standing {
             Self::Skipped | Self::Absent => "–",
         }
     }
+}
 
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Agrees => "agrees",
-            Self::Differs => "differs",
-            Self::Broken => "no usable answer",
-            Self::Skipped => "skipped",
-            Self::Absent => "not judged",
-        }
+/// `✓ 6 of 48, 42 skipped`, or that nothing was judged.
+fn score(family: &FamilyReport) -> String {
+    let (standing, chosen) = (Standing::of(Some(family)), thousands(family.chosen));
+    let (sign, skipped) = (standing.sign(), skipped(family));
+    let text = match passed(family) {
+        _ if standing == Standing::Skipped => return format!("{sign} {chosen} skipped"),
+        passed if passed == family.chosen => format!("{sign} {chosen}"),
+        passed => format!("{sign} {} of {chosen}", thousands(passed)),
+    };
+    match skipped {
+        0 => text,
+        skipped => format!("{text}, {} skipped", thousands(skipped)),
     }
 }
 
