@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use goldstep_core::DType;
 
-use crate::agreement::{Allowance, Quantity};
+use crate::agreement::{Allowance, Mode, Quantity};
 use crate::implementation::Variable;
 use crate::invocation::{Invocation, quoted};
 use crate::judge::{Finding, ValueDifference};
@@ -119,6 +119,9 @@ impl Cause {
             )?;
         }
         write!(place, " · {}", self.divergence.mode.name())?;
+        if let (Mode::Forced, Some(step @ 2..)) = (self.divergence.mode, self.divergence.step) {
+            write!(place, ", from the golden state after step {}", step - 1)?;
+        }
         writeln!(out, "first divergence   {place}")?;
         let mut set: Vec<String> =
             self.arguments.iter().map(|(name, value)| format!("{name}={value}")).collect();

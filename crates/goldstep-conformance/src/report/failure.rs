@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::numbers::thousands;
-use super::standing::{needs, skipped, skipped_by_need};
+use super::standing::{needs, skipped_by_need};
 use crate::explain::Cause;
 use crate::golden::Golden;
 use crate::invocation::quoted;
@@ -44,14 +44,10 @@ pub fn failures(report: &Report, causes: &[Cause]) -> String {
 pub fn not_answered(golden: &Golden, report: &Report) -> String {
     const MOST: usize = 5;
     let mut text = String::new();
-    if report.judged() == 0 {
-        let all: usize = report.families.iter().map(skipped).sum();
-        let chosen: usize = report.families.iter().map(|family| family.chosen).sum();
-        let why = match all == chosen && all > 0 {
-            true => format!("every run was skipped: {}", needs(&skipped_by_need(report))),
-            false => "no run has a usable answer".to_owned(),
-        };
-        let _ = writeln!(text, "BROKEN {}  nothing was judged, {why}", report.name);
+    let broken = report.families.iter().any(|one| one.given_up > 0 || !one.broken.is_empty());
+    if report.judged() == 0 && !broken {
+        let (name, needs) = (&report.name, needs(&skipped_by_need(report)));
+        let _ = writeln!(text, "BROKEN {name}  nothing was judged, every run was skipped: {needs}");
     }
     for incident in report.incidents.iter().take(MOST) {
         let _ = writeln!(text, "BROKEN {}  {incident}", report.name);
@@ -65,10 +61,11 @@ pub fn not_answered(golden: &Golden, report: &Report) -> String {
         if more > 0 {
             let _ = writeln!(text, "BROKEN {}  {}  {more} more", report.name, family.id);
         }
-        if family.given_up > 0 {
-            let (name, id, count) = (&report.name, &family.id, thousands(family.given_up));
-            let _ = writeln!(text, "BROKEN {name}  {id}  {count} runs not tried after that");
-        }
+    }
+    let given_up: usize = report.families.iter().map(|family| family.given_up).sum();
+    if given_up > 0 {
+        let (name, count) = (&report.name, thousands(given_up));
+        let _ = writeln!(text, "BROKEN {name}  {count} runs not tried after that");
     }
     let first = report.families.iter().find_map(|family| Some((family, family.broken.first()?.0)));
     if let Some((family, position)) = first {

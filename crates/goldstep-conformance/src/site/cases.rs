@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Dossier, Entry, Standing, block, frame, passed, plot, worst_detail};
+use super::{Dossier, Entry, Standing, block, frame, page_name, passed, plot, worst_detail};
 use crate::explain::{CausalEntry, CausalState, Cause, Detail, Field, detail, field_shape, shown};
 use crate::golden::Trial;
 use crate::implementation::Variable;
@@ -78,7 +78,12 @@ pub(super) fn page(
                 }
             }
             @for (number, cause) in elsewhere {
-                p { "Cause " (number + 1) " shows here too: "
+                @let first = entry.report.families.iter().find(|one| cause.parts.first().is_some_and(|part| part.family == one.id));
+                p {
+                    @if let Some(first) = first {
+                        a href={ (page_name(entry.report, first)) "#cause-" (number + 1) } { "Cause " (number + 1) }
+                    } @else { "Cause " (number + 1) }
+                    " shows here too: "
                     @if let Some(part) = cause.parts.iter().find(|part| part.family == family.id) {
                         (thousands(part.failing)) " of " (thousands(part.total)) " " (part.noun) ", " (part.predicate) "."
                     } }
