@@ -603,7 +603,8 @@ fn constrain(tensor: &mut Tensor, constraint: Constraint) -> Result<(), TchError
             let _x = tensor.f_mul_(&kept)?;
         }
         Constraint::Clip { minimum, maximum } => {
-            let _x = tensor.f_clamp_(minimum, maximum)?;
+            // One after the other, as TensorFlow does: the lower end wins where they are reversed.
+            let _x = tensor.f_clamp_max_(maximum)?.f_clamp_min_(minimum)?;
         }
         // `Constraint` may grow; a backend that does not know one must not ignore it.
         _ => return Err(TchError::Kind("unknown constraint".into())),

@@ -149,6 +149,10 @@ fn constraints_hold_after_a_step() {
     let (low, high) = w.detach().aminmax(None, false);
     assert!(low.double_value(&[]) >= 0.7499 && high.double_value(&[]) <= 0.8001);
     assert!(b.detach().min().double_value(&[]) < 0.75);
+    optimizer.set_constraint("weight", Constraint::Clip { minimum: 0.5, maximum: 0.25 }).unwrap();
+    optimizer.backward_step(&(w.sum(Kind::Float) + b.sum(Kind::Float))).unwrap();
+    let (low, high) = w.detach().aminmax(None, false);
+    assert_eq!((low.double_value(&[]), high.double_value(&[])), (0.5, 0.5));
 }
 
 #[test]
