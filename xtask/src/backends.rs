@@ -1,21 +1,26 @@
 //! Every backend of the workspace, by name.
 
 use std::num::NonZeroUsize;
+use std::process::exit;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use goldstep_conformance::agreement::Role;
 use goldstep_conformance::protocol::AdapterCommand;
-use goldstep_conformance::{FreeRuns, Invocation, Subject, Wide};
+use goldstep_conformance::{FreeRuns, Invocation, Subject, Watch, Wide};
 use goldstep_cpu::conformance as cpu;
 use goldstep_mutants::{Mistake, Mutant};
 
-use crate::libtorch;
+use crate::{FAILED, libtorch};
 
 /// The names of the backends, the reference first.
 pub(crate) const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
 
 /// What precedes the name of a deliberately wrong implementation.
 const MUTANT: &str = "mutant:";
+
+/// The time of one run of a backend in process; the longest takes milliseconds.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
 
 /// The backends of those names, in that order; all of them for no name. `device` and `free_runs`
 /// are libtorch's; each of `threads` makes a backend of its own of `cpu`.
@@ -60,13 +65,27 @@ fn threads_of(name: &str) -> Option<NonZeroUsize> {
 fn reference() -> Subject {
     let subject = goldstep_reference::conformance::subject();
     let invocation = subject.invocation.clone().with_unit_test("reference");
-    subject.with_invocation(invocation)
+    watched(subject.with_invocation(invocation))
 }
 
 fn cpu_with(threads: Option<usize>) -> Subject {
     let subject = cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() });
     let invocation = subject.invocation.clone().with_unit_test("cpu");
-    in_float32(subject.with_invocation(invocation))
+    in_float32(watched(subject.with_invocation(invocation)))
+}
+
+/// A backend in process, of which an endless loop ends the command instead of holding it up.
+fn watched(subject: Subject) -> Subject {
+    let (name, again) = (subject.name.clone(), subject.invocation.verify());
+    let tell = move |run: &str| {
+        let seconds = LONGEST_RUN.as_secs();
+        eprintln!(
+            "\n{name} has not come back from {run} for {seconds} s: an endless loop, which ends this \
+             command; that run alone:\n  {again} --case {run}"
+        );
+        exit(i32::from(FAILED));
+    };
+    subject.watched_by(Watch { limit: LONGEST_RUN, tell: Box::new(tell) })
 }
 
 /// A backend whose arithmetic and state for halves are float32: where it differs from tf.keras in a
@@ -94,7 +113,7 @@ fn mutant(name: &str) -> Result<Subject> {
     let id = name.trim_start_matches(MUTANT);
     let mistake = Mistake::from_id(id)
         .with_context(|| format!("backend must be a mistake after {MUTANT}, got {id}"))?;
-    Ok(Subject::new(name, Role::Other, move || Ok(Box::new(Mutant::new(mistake)))))
+    Ok(watched(Subject::new(name, Role::Other, move || Ok(Box::new(Mutant::new(mistake))))))
 }
 
 /// libtorch, behind the adapter protocol, in processes of its own: an abort of its C++ then ends a

@@ -36,8 +36,11 @@ mod panics;
 pub mod protocol;
 pub mod report;
 mod run;
+mod selection;
 #[cfg(feature = "site")]
 pub mod site;
+mod subject;
+mod watch;
 mod wide;
 
 pub use free::FreeRuns;
@@ -50,5 +53,8 @@ pub use invocation::{Invocation, quoted};
 pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifference};
 pub use known::{Known, KnownDifference};
 pub use observed::{Observations, Worst};
-pub use run::{Factory, FamilyReport, Report, Selection, SelectionError, Subject, run};
+pub use run::{FamilyReport, Report, run};
+pub use selection::{Selection, SelectionError};
+pub use subject::{Factory, Subject};
+pub use watch::Watch;
 pub use wide::Wide;

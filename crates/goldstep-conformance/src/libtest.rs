@@ -8,7 +8,9 @@ use crate::explain::explain;
 use crate::golden::{Golden, GoldenError, Traces};
 use crate::judge::Focus;
 use crate::report::{failures, not_answered};
-use crate::run::{Selection, Subject, run};
+use crate::run::run;
+use crate::selection::Selection;
+use crate::subject::Subject;
 
 /// A test: its name, and what runs it. The error is the failure block.
 pub type NamedTest = (String, Box<dyn FnOnce() -> Result<(), String> + Send>);

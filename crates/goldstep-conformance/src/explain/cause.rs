@@ -9,7 +9,8 @@ use crate::arguments::{default, is_default};
 use crate::golden::{Case, Family, Golden, Traces, Trial};
 use crate::implementation::{GradientValues, Implementation};
 use crate::judge::{Divergence, Finding};
-use crate::run::{Report, Subject};
+use crate::run::Report;
+use crate::subject::Subject;
 
 use super::causal::{CausalEntry, strip};
 use super::diagnosis::{Diagnosis, Suspect, diagnose};

@@ -6,7 +6,7 @@ use crate::implementation::{Capabilities, Implementation};
 use crate::judge::{Focus, Judge, Outcome};
 use crate::known::Known;
 use crate::observed::Observations;
-use crate::run::Factory;
+use crate::subject::Factory;
 
 use super::record::{record, record_forced};
 

@@ -20,7 +20,8 @@ use crate::explain::{Cause, Detail, detail};
 use crate::golden::Golden;
 use crate::report::numbers::thousands;
 use crate::report::standing::{Standing, skipped};
-use crate::run::{FamilyReport, Report, Subject};
+use crate::run::{FamilyReport, Report};
+use crate::subject::Subject;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -1,13 +1,15 @@
 //! Whole runs over a golden directory.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use goldstep_conformance::agreement::{Quantity, Role};
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::{
     BuildRequest, Description, Failure, Focus, Implementation, KnownDifference, Report, Selection,
-    StateRequest, StepRequest, StepResponse, Subject, run,
+    StateRequest, StepRequest, StepResponse, Subject, Watch, run,
 };
 use serde_json::json;
 
@@ -194,4 +196,29 @@ fn selections_that_match_nothing_are_errors() {
     ] {
         assert_eq!(result, Err(message.to_owned()));
     }
+}
+
+#[test]
+fn a_run_that_does_not_come_back_is_named() {
+    let (_directory, golden) = golden_of_cases();
+    let (named, released) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let stuck = Arc::clone(&released);
+    let subject = Subject::new("stuck", Role::Other, move || {
+        let stuck = Arc::clone(&stuck);
+        Ok(Box::new(Parrot::tweaked(&case(), move |_, _, _| {
+            while !stuck.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        })))
+    });
+    let names = Arc::clone(&named);
+    let tell = move |name: &str| {
+        names.lock().unwrap().push(name.to_owned());
+        released.store(true, Ordering::Relaxed);
+    };
+    let watch = Watch { limit: Duration::from_millis(40), tell: Box::new(tell) };
+    let subject = subject.watched_by(watch);
+    let report = run(&golden, &Selection::all(&golden), &subject, 1, &|_| {}).unwrap();
+    assert_eq!(*named.lock().unwrap(), ["cases/a"]);
+    assert_eq!(report.judged(), 5);
 }
