@@ -223,6 +223,19 @@ mod tests {
             let above = |epsilons: f64| dtype.round(1.0 + epsilons * dtype.epsilon()) - 1.0;
             assert_eq!(above(1.0).to_bits(), dtype.epsilon().to_bits());
             assert_eq!(above(0.25).to_bits(), 0.0_f64.to_bits());
+            assert!(dtype.epsilon() > 0.0);
+        }
+    }
+
+    #[test]
+    fn min_positive_is_where_subnormals_begin() {
+        // The exponent's least value in each format: −1022, −126 and, for the short one, −14.
+        let least = [-1022, -126, -126, -14].map(|exponent| 2.0_f64.powi(exponent).to_bits());
+        assert_eq!(DType::ALL.map(|dtype| dtype.min_positive().to_bits()), least);
+        for dtype in [DType::Float64, DType::Float32, DType::Bfloat16] {
+            let least = dtype.min_positive();
+            assert_eq!(dtype.round(least).to_bits(), least.to_bits());
+            assert_eq!(dtype.round(least * 0.75).to_bits(), 0.0_f64.to_bits());
         }
     }
 

@@ -258,6 +258,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn stages_have_the_words_of_the_trace_format() {
+        assert_eq!([Stage::Construct, Stage::Step].map(Stage::name), ["construct", "step"]);
+    }
+
+    #[test]
     fn errors_have_the_class_that_keras_raises() {
         let text = || "x".to_owned();
         for (error, class) in [

@@ -325,6 +325,16 @@ mod tests {
         let parameter = Parameter::new("experts", &[5, 2, 3]).unwrap();
         assert_eq!((parameter.name(), parameter.shape()), ("experts", &[5, 2, 3][..]));
         assert_eq!((parameter.elements(), parameter.row_elements()), (30, 6));
+        assert_eq!(parameter.constraint(), None);
+        let constrained = parameter.with_constraint(Constraint::NonNegative);
+        assert_eq!(constrained.constraint(), Some(Constraint::NonNegative));
+    }
+
+    #[test]
+    fn a_list_keeps_its_order() {
+        let list = list();
+        let names: Vec<&str> = (&list).into_iter().map(Parameter::name).collect();
+        assert_eq!(names, ["w", "b"]);
     }
 
     #[test]

@@ -422,6 +422,14 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_read_as_they_were_given() {
+        let arguments = builder().global_clipnorm(1.5).relative_step(false).build().unwrap();
+        assert_eq!((arguments.global_clipnorm(), arguments.relative_step()), (Some(1.5), false));
+        assert_eq!((arguments.clipnorm(), arguments.clipvalue()), (None, None));
+        assert!(builder().build().unwrap().relative_step());
+    }
+
+    #[test]
     fn frequency_0_never_overwrites() {
         let arguments = builder().use_ema(true).ema_overwrite_frequency(0).build().unwrap();
         assert_eq!(arguments.ema().unwrap().overwrite_frequency, None);

@@ -133,6 +133,9 @@ mod tests {
             AdafactorArguments::builder().learning_rate(2.0).relative_step(false).build().unwrap();
         let fourth = scalars(&arguments, 3, DType::Float32);
         assert_eq!((fourth.relative_step_size, fourth.learning_rate), (0.5, 2.0));
+        let of_rate = |rate: f32| AdafactorScalars::new(&arguments, rate, 3, DType::Float32);
+        assert_eq!(of_rate(0.25).relative_step_size.to_bits(), 0.25_f64.to_bits());
+        assert!(of_rate(f32::NAN).relative_step_size.is_nan());
     }
 
     #[test]
