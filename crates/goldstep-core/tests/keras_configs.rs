@@ -58,8 +58,11 @@ fn the_choice_that_keras_lacks_is_written_only_when_it_was_made() {
     assert!(!default.contains_key("second_moment_underflow"));
     let builder = AdafactorArguments::builder();
     let finite = builder.second_moment_underflow(SecondMomentUnderflow::Finite).build().unwrap();
-    let config = finite.to_keras_config().unwrap();
+    let mut config = finite.to_keras_config().unwrap();
     assert_eq!(AdafactorArguments::from_keras_config(&config), Ok(finite));
+    config.insert("second_moment_underflow".to_owned(), json!("match_keras"));
+    let matching = AdafactorArguments::default();
+    assert_eq!(AdafactorArguments::from_keras_config(&config), Ok(matching));
 }
 
 #[test]
