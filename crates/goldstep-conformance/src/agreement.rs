@@ -355,6 +355,15 @@ mod tests {
         largest_error(allowance, DType::Float32, &compared).error
     }
 
+    #[test]
+    fn of_equal_errors_the_first_is_named() {
+        let (expected, actual) = ([1.0, 2.0, 1.0, 2.0], [1.0, 2.5, 1.25, 2.5]);
+        let compared =
+            Compared { expected: &expected, actual: &actual, anchors: [None; 3], scale: 1.0 };
+        let largest = largest_error(Allowance::Relative(8.0), DType::Float32, &compared);
+        assert_eq!(largest.element, 1);
+    }
+
     fn near(left: f64, right: f64) -> bool {
         (left - right).abs() < 1e-9
     }

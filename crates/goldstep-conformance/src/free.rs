@@ -128,6 +128,27 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_is_drawn_from_and_single_cases_are_not() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/v1");
+        let golden = Golden::load(std::path::Path::new(directory)).unwrap();
+        let all = |id: &str| {
+            let index = golden.families().iter().position(|family| family.id == id).unwrap();
+            (index, (0..golden.families()[index].len()).collect::<Vec<_>>())
+        };
+        let (grid, cases) = (all("grid-f32"), all("shapes"));
+        let sample = FreeRuns::Sample { others: 10, seed: 1 };
+        let drawn = sample.draw(&golden, &[grid.clone(), cases.clone()]);
+        let Traces::Grid(traces) = &golden.families()[grid.0].traces else { panic!() };
+        let accepted = grid.1.iter().filter(|at| traces.expectation(**at).error.is_none());
+        let accepted: Vec<usize> = accepted.copied().collect();
+        let trajectories: HashSet<usize> =
+            accepted.iter().map(|at| traces.trajectory(*at)).collect();
+        assert_eq!(drawn.count(grid.0), accepted.len() - trajectories.len() - 10);
+        assert_eq!(drawn.count(cases.0), 0);
+        assert_eq!(FreeRuns::All.draw(&golden, std::slice::from_ref(&grid)).count(grid.0), 0);
+    }
+
+    #[test]
     fn the_generator_is_splitmix64() {
         // The first outputs that its author's C program prints for this seed.
         let mut state = 1_234_567;

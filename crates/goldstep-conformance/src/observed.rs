@@ -121,4 +121,18 @@ mod tests {
         assert_eq!((worst.position, worst.share().to_bits()), (3, 0.25_f64.to_bits()));
         assert_eq!(merged.worst(Mode::Free, Quantity::V), None);
     }
+
+    #[test]
+    fn comparisons_add_up_and_no_error_is_no_share() {
+        let (mut left, mut right) = (Observations::default(), Observations::default());
+        left.count(3);
+        right.count(4);
+        left.merge(&right);
+        assert_eq!(left.compared(), 7);
+        let exact =
+            Check { quantity: Quantity::Iterations, error: 0.0, allowance: Allowance::Exact };
+        left.note(Mode::Free, DType::Float32, exact, (0, 1, None));
+        let worst = left.worst(Mode::Free, Quantity::Iterations).unwrap();
+        assert_eq!(worst.share().to_bits(), 0.0_f64.to_bits());
+    }
 }

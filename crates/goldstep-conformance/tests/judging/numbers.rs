@@ -355,3 +355,57 @@ fn a_focus_looks_at_nothing_else() {
     assert_eq!(look(None, Some(2)), Outcome::Agrees);
     assert_eq!(first(look(Some("b"), Some(3))), (Mode::Forced, Some(3), Quantity::Variable));
 }
+
+#[test]
+fn the_worst_error_is_noted_with_its_step() {
+    let case = case();
+    let parrot = Parrot::tweaked(&case, |at, _, response| {
+        response.v[1].as_mut().unwrap()[0] += if at == 2 { 2.0 * EPS } else { 0.0 };
+    });
+    let (outcome, observations) = judge_as(Role::Reference, &case, parrot, &Focus::default());
+    assert_eq!(outcome, Outcome::Agrees);
+    for mode in Mode::ALL {
+        let worst = observations.worst(mode, Quantity::V).unwrap();
+        assert_eq!((worst.step, worst.variable), (3, Some(1)));
+        assert!((worst.error - 2.0).abs() < 1e-6, "{worst:?}");
+    }
+}
+
+#[test]
+fn decay_that_multiplies_enlarges_the_scale() {
+    let decaying = |excluded: Value| {
+        case_with(|case| {
+            case["arguments"] = json!({"learning_rate": 0.5, "weight_decay": 10});
+            case["exclude_from_weight_decay"] = excluded;
+        })
+    };
+    let free_error = |case: &Case| {
+        let parrot = Parrot::tweaked(case, |at, forced, response| {
+            if at == 3 && !forced {
+                response.variables[0][0] += 384.0 * EPS;
+            }
+        });
+        let observations = judge_as(Role::Other, case, parrot, &Focus::default()).1;
+        observations.worst(Mode::Free, Quantity::Variable).unwrap().error
+    };
+    // x − 10 · 0.5 · x multiplies by 4 in each of four steps: 1.5 · 4⁴ = 384.
+    assert!((free_error(&decaying(json!([]))) - 1.0).abs() < 1e-9);
+    assert!((free_error(&decaying(json!(["b"]))) - 256.0).abs() < 1e-9);
+}
+
+#[test]
+fn finalized_variables_are_looked_at_one_by_one() {
+    let case = case_with(|case| case["finalized"] = json!([[0.25, 1.5], [1, 2]]));
+    for (wrong, name, agrees) in [(0, "m", false), (0, "b", true), (1, "b", false), (1, "m", true)]
+    {
+        let mut parrot = Parrot::new(&case);
+        parrot.finalize = Arc::new(move |_, variables| variables[wrong][0] += 1.0);
+        let focus = Focus { variable: Some(name.to_owned()), step: None };
+        let outcome = judge_as(Role::Other, &case, parrot, &focus).0;
+        if agrees {
+            assert_eq!(outcome, Outcome::Agrees, "{wrong} {name}");
+        } else {
+            assert_eq!(first(outcome), (Mode::Forced, None, Quantity::Finalized));
+        }
+    }
+}

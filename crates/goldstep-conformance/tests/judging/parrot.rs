@@ -90,6 +90,16 @@ impl Implementation for Parrot {
     fn set_state(&mut self, request: &StateRequest<'_>) -> Result<(), Failure> {
         (self.step, self.forced) = (usize::try_from(request.iterations).unwrap(), true);
         self.hear(format!("set_state {} {:?}", request.iterations, request.variables[0]));
+        let golden = self.expectation.steps[self.step - 1].as_ref().unwrap();
+        for (given, golden) in [
+            (request.r, &golden.r),
+            (request.c, &golden.c),
+            (request.v, &golden.v),
+            (request.ema, &golden.ema),
+        ] {
+            let golden: Vec<Option<&[f64]>> = golden.iter().map(Option::as_deref).collect();
+            assert_eq!(given, golden);
+        }
         Ok(())
     }
 

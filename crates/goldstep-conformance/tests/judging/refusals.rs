@@ -199,3 +199,22 @@ fn crashes_and_skips_are_outcomes_of_their_own() {
     let parrot = Parrot::failing(&case, |_| Err(Failure::Skip { reason: "sparse".to_owned() }));
     assert_eq!(judge(&case, parrot), Outcome::Skipped { reason: "sparse".to_owned() });
 }
+
+#[test]
+fn a_refusal_is_expected_from_the_golden_state_too() {
+    let case = case_with(|case| {
+        case["expected_error"] =
+            json!({"stage": "step", "step": 2, "type": "ValueError", "message": "x"});
+        case["steps"][2]["expected"] = Value::Null;
+        case["steps"][3]["expected"] = Value::Null;
+    });
+    // Right from the start, wrong where the run before is what tf.keras had.
+    let refuses_when_free = |step: usize, forced: bool, _: &mut StepResponse| match step {
+        2 if !forced => Err(error("step", "ValueError")),
+        _ => Ok(()),
+    };
+    let parrot = Parrot { tweak: Arc::new(refuses_when_free), ..Parrot::new(&case) };
+    let divergence = divergence(judge(&case, parrot));
+    assert_eq!((divergence.mode, divergence.step), (Mode::Forced, Some(3)));
+    assert!(matches!(divergence.finding, Finding::Accepted { .. }));
+}

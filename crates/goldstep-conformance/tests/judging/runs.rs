@@ -222,3 +222,16 @@ fn a_run_that_does_not_come_back_is_named() {
     assert_eq!(*named.lock().unwrap(), ["cases/a"]);
     assert_eq!(report.judged(), 5);
 }
+
+#[test]
+fn a_refusal_may_be_a_known_difference() {
+    let (_directory, golden) = golden_of_cases();
+    let subject = Subject::new("strict", Role::Other, || {
+        let (stage, kind) = ("construct".to_owned(), "ValueError".to_owned());
+        let construct = Some(Failure::Error { stage, kind, message: String::new() });
+        Ok(Box::new(Parrot { construct, ..Parrot::new(&case()) }))
+    });
+    let subject = subject.with_known_differences(vec![known(None, Quantity::Refusal)]);
+    let report = run(&golden, &Selection::all(&golden), &subject, 1, &|_| {}).unwrap();
+    assert_eq!((report.families[0].known_differences, report.agrees()), (5, true));
+}
