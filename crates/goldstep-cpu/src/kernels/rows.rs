@@ -27,15 +27,17 @@ const SUMS: usize = 4;
 const SHORT: usize = 128;
 /// Columns up to which two blocks of four rows and the column sums stay in a first-level cache.
 const BESIDE: usize = 1024;
-/// Columns up to which four rows stay in a second-level cache.
-const LONG: usize = 32 * 1024;
+/// Columns up to which eight rows stay in a second-level cache.
+const LONG: usize = 16 * 1024;
 
 /// Rows of a block: a function of the shape alone.
 fn rows_per_block(columns: usize) -> usize {
     if columns <= SHORT {
         LANES
-    } else if columns <= LONG {
+    } else if columns <= BESIDE {
         4
+    } else if columns <= LONG {
+        8
     } else {
         1
     }
@@ -68,12 +70,10 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
         if columns <= NARROW {
             narrow::<T, V, C>(gradient, clip, row_factor, factors, sums);
         } else {
-            match (rows_per_block(columns), columns <= BESIDE) {
-                (16, _) => blocks::<T, V, C, 16, false>(gradient, clip, row_factor, factors, sums),
-                (4, true) => blocks::<T, V, C, 4, true>(gradient, clip, row_factor, factors, sums),
-                (4, false) => {
-                    blocks::<T, V, C, 4, false>(gradient, clip, row_factor, factors, sums);
-                }
+            match rows_per_block(columns) {
+                16 => blocks::<T, V, C, 16, false>(gradient, clip, row_factor, factors, sums),
+                4 => blocks::<T, V, C, 4, true>(gradient, clip, row_factor, factors, sums),
+                8 => blocks::<T, V, C, 8, false>(gradient, clip, row_factor, factors, sums),
                 _ => blocks::<T, V, C, 1, false>(gradient, clip, row_factor, factors, sums),
             }
         }
