@@ -93,13 +93,32 @@ pub fn summary(reports: &[Report], width: usize) -> String {
         for (row, report) in rows.iter_mut().zip(reports) {
             row.extend(trailing_cells(report));
         }
-        text.push_str(&aligned(&head, &rows));
+        text.push_str(&backends(head, rows, width));
     }
     for report in reports {
         text.push_str(&skipped(report));
         text.push_str(&beside_first_measured(report));
     }
     text
+}
+
+/// The rows of the implementations; where they are wider than `width`, the worst errors stand in
+/// lines of their own.
+fn backends(mut head: Vec<String>, mut rows: Vec<Vec<String>>, width: usize) -> String {
+    let table = aligned(&head, &rows);
+    if table.lines().all(|line| line.chars().count() <= width) {
+        return table;
+    }
+    let worst = head.len() - 3..head.len() - 1;
+    let labels: Vec<String> = head.drain(worst.clone()).collect();
+    let mut lines = String::new();
+    for row in &mut rows {
+        let cells: Vec<String> = row.drain(worst.clone()).collect();
+        for (label, cell) in labels.iter().zip(cells) {
+            let _ = writeln!(lines, "{}: {label} {cell}", row[1]);
+        }
+    }
+    aligned(&head, &rows) + &lines
 }
 
 /// The reference's forced errors beside those for which the tolerances were set.
@@ -290,12 +309,16 @@ mod tests {
             "ok    values   3 of 4",
             "skip  sparse  skipped",
             "",
-            "    backend      agree  worst forced  worst free    time",
-            "ok  own      83 of 112  –             –           1.25 s",
+            "    backend      agree    time",
+            "ok  own      83 of 112  1.25 s",
+            "own: worst forced –",
+            "own: worst free –",
             "own: nothing judged of sparse: needs sparse gradients",
             "own: 29 skipped, needs sparse gradients",
         ];
         assert_eq!(narrow.lines().collect::<Vec<_>>(), rows);
+        let beside = summary(&reports, 60);
+        assert!(beside.contains("\nok  own      83 of 112  –             –           1.25 s\n"));
         let wide = summary(&reports, 200);
         assert!(wide.lines().nth(1).unwrap().contains("3 of 4  skipped"), "{wide}");
     }
