@@ -356,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn units_are_named() {
+        let units = [Allowance::Exact, Allowance::Anchored(1.0), Allowance::Scaled(1.0)];
+        assert_eq!(
+            units.map(Allowance::unit),
+            ["", "anchored ULP", "eps of the largest magnitude"]
+        );
+        let relative = [Allowance::Relative(1.0), Allowance::RelativeFloat32(1.0)];
+        assert_eq!(relative.map(Allowance::unit), ["eps", "eps"]);
+        assert_eq!(Allowance::Exact.figure().to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
     fn of_equal_errors_the_first_is_named() {
         let (expected, actual) = ([1.0, 2.0, 1.0, 2.0], [1.0, 2.5, 1.25, 2.5]);
         let compared =
