@@ -125,6 +125,10 @@ mod tests {
         assert_eq!(free(&draw(2, 1)), free(&draw(2, 1)));
         assert_ne!(free(&draw(0, 1)), free(&draw(0, 2)));
         assert_eq!(draw(all.len(), 1).count(FAMILY), 0);
+        let grids = [(FAMILY, all.clone()), (FAMILY + 2, all.clone())];
+        let both = sample(grids.into_iter(), 0, 1);
+        let counts = [FAMILY, FAMILY + 1, FAMILY + 2].map(|family| both.count(family));
+        assert_eq!(counts, [6 * TRAJECTORIES, 0, 6 * TRAJECTORIES]);
     }
 
     #[test]

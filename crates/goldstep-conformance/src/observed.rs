@@ -134,5 +134,7 @@ mod tests {
         left.note(Mode::Free, DType::Float32, exact, (0, 1, None));
         let worst = left.worst(Mode::Free, Quantity::Iterations).unwrap();
         assert_eq!(worst.share().to_bits(), 0.0_f64.to_bits());
+        let compared: Vec<Quantity> = left.iter(Mode::Free).map(|(quantity, _)| quantity).collect();
+        assert_eq!(compared, [Quantity::Iterations]);
     }
 }

@@ -97,6 +97,7 @@ fn known_differences_must_differ() {
     let report = run_forgetful(&golden, half, 1);
     assert_eq!(report.families[0].differ[0].1.quantity(), Quantity::Variable);
 
+    assert!(known(None, Quantity::R).names_a_run_of(&golden));
     let stale = known(Some("a"), Quantity::R);
     // What is about other traces is neither seen nor missed.
     let elsewhere = known(Some("not here"), Quantity::R);
