@@ -205,6 +205,7 @@ mod tests {
         assert_eq!(DType::from_name("float8"), None);
         assert_eq!(DType::ALL.map(DType::name), ["float64", "float32", "bfloat16", "float16"]);
         assert_eq!(DType::ALL.map(DType::bytes), [8, 4, 2, 2]);
+        assert_eq!(DType::Bfloat16.to_string(), "bfloat16");
     }
 
     #[test]

@@ -63,6 +63,9 @@ fn the_choice_that_keras_lacks_is_written_only_when_it_was_made() {
     config.insert("second_moment_underflow".to_owned(), json!("match_keras"));
     let matching = AdafactorArguments::default();
     assert_eq!(AdafactorArguments::from_keras_config(&config), Ok(matching));
+    // Keras 3 writes it, as null.
+    config.insert("loss_scale_factor".to_owned(), Value::Null);
+    assert!(AdafactorArguments::from_keras_config(&config).is_ok());
 }
 
 #[test]

@@ -357,6 +357,24 @@ fn a_focus_looks_at_nothing_else() {
 }
 
 #[test]
+fn a_matrix_without_a_gradient_stays_but_its_second_moment_is_rebuilt() {
+    let case = case_with(|case| {
+        for step in case["steps"].as_array_mut().unwrap() {
+            step["gradients"][0] = Value::Null;
+            step["expected"]["variables"][0] = json!([1.5, 1.5]);
+        }
+    });
+    let moved = Parrot::tweaked(&case, |at, forced, response| {
+        response.variables[0][0] += if at == 2 && forced { EPS } else { 0.0 };
+    });
+    assert_eq!(first(judge(&case, moved)), (Mode::Forced, Some(3), Quantity::Variable));
+    let rebuilt = Parrot::tweaked(&case, |at, forced, response| {
+        response.v[0].as_mut().unwrap()[0] += if at == 2 && forced { EPS } else { 0.0 };
+    });
+    assert_eq!(judge(&case, rebuilt), Outcome::Agrees);
+}
+
+#[test]
 fn the_worst_error_is_noted_with_its_step() {
     let case = case();
     let parrot = Parrot::tweaked(&case, |at, _, response| {

@@ -111,6 +111,12 @@ fn known_differences_must_differ() {
     assert!(report.families[0].differ.is_empty());
     assert_eq!(report.stale, [stale]);
     assert!(!report.agrees());
+
+    // Of one run: what was seen is told apart by its quantity.
+    let beside = known(Some("c"), Quantity::R);
+    let list =
+        vec![known(Some("c"), Quantity::V), known(Some("c"), Quantity::Variable), beside.clone()];
+    assert_eq!(run_forgetful(&golden, list, 1).stale, [beside]);
 }
 
 #[test]

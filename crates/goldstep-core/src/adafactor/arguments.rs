@@ -427,6 +427,7 @@ mod tests {
         assert_eq!((arguments.global_clipnorm(), arguments.relative_step()), (Some(1.5), false));
         assert_eq!((arguments.clipnorm(), arguments.clipvalue()), (None, None));
         assert!(builder().build().unwrap().relative_step());
+        assert_eq!(builder().clipnorm(2.5).build().unwrap().clipnorm(), Some(2.5));
     }
 
     #[test]
