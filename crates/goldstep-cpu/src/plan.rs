@@ -17,8 +17,8 @@ const LARGE_CHUNK: usize = 512 * 1024;
 const SMALL_CHUNK: usize = 64 * 1024;
 /// Tasks that a parameter of medium size should have, so that a few threads end together.
 const TASKS: usize = 8;
-/// Rows that are summed in one accumulator of a column before a fold: by blocks of four, so that a
-/// chain has 128 additions. In 512 equal squares, as clipped gradients may have, cost 1.4e-6.
+/// Rows that are summed in one accumulator of a column before a fold: by blocks of at least four, so
+/// that a chain has at most 128 additions. In 512 equal squares, as clipped gradients may have, cost 1.4e-6.
 const ROWS_PER_SUM: usize = 512;
 /// The same for few columns, whose rows are summed in segments.
 const NARROW_ROWS_PER_SUM: usize = 4096;

@@ -9,7 +9,7 @@
 mod support;
 
 use goldstep_core::{AdafactorArguments, HostOptimizer, Parameter, ParameterList};
-use goldstep_cpu::{Adafactor, ParameterStore};
+use goldstep_cpu::{Adafactor, BoundExtra, ParameterStore};
 use proptest::prelude::*;
 use support::{Case, Numbers, Owned, bits, state_bits};
 
@@ -78,4 +78,42 @@ fn borrowed_buffers_come_back_updated() {
     let optimizer = Adafactor::build(&AdafactorArguments::default(), &list).unwrap();
     let error = ParameterStore::borrowing(optimizer, vec![&mut buffer[..11]]).unwrap_err();
     assert_eq!(error.to_string(), "parameter of w must have 12 elements, got 11");
+}
+
+#[test]
+fn the_bound_moves_memory_and_changes_nothing() {
+    let shapes: [&[usize]; 4] = [&[90, 2000], &[70_000], &[40, 50, 3, 3], &[0, 3]];
+    let named = |(index, shape): (usize, &&[usize])| Parameter::new(format!("p{index}"), shape);
+    let parameters: Result<_, _> = shapes.iter().enumerate().map(named).collect();
+    let list = ParameterList::new(parameters.unwrap()).unwrap();
+    let arguments = AdafactorArguments::builder().use_ema(true).build().unwrap();
+    let mut numbers = Numbers(3);
+    let gradients: Vec<Vec<f32>> =
+        list.iter().map(|parameter| numbers.tensor(parameter.elements(), 1.0)).collect();
+    let borrowed: Vec<_> =
+        gradients.iter().map(|g| Some(goldstep_core::Gradient::Dense(&g[..]))).collect();
+    let sum: f64 = gradients.iter().flatten().copied().map(f64::from).sum();
+    let mut store = ParameterStore::<f32>::zeros(&arguments, &list).unwrap();
+    store.step(&borrowed).unwrap();
+    let before: Vec<_> = (0..list.len()).map(|index| bits(store.get(index))).collect();
+    let state = state_bits(&store.optimizer().state());
+    let read: f64 =
+        (0..list.len()).flat_map(|index| store.get(index)).copied().map(f64::from).sum();
+    for (extra, expected) in [
+        (BoundExtra::default(), sum),
+        (BoundExtra { gradient_read: true, parameter_read: false }, 2.0 * sum),
+        (BoundExtra { gradient_read: false, parameter_read: true }, sum + read),
+    ] {
+        let total = store.stream(&borrowed, extra).unwrap();
+        assert!((total - expected).abs() < 0.1, "{extra:?}: {total} for {expected}");
+    }
+    let after: Vec<_> = (0..list.len()).map(|index| bits(store.get(index))).collect();
+    assert!(before == after && state == state_bits(&store.optimizer().state()));
+    store.forget();
+    store.set_learning_rate(0.0.into()).unwrap();
+    store.step(&borrowed).unwrap();
+    let unmoved: Vec<_> = (0..list.len()).map(|index| bits(store.get(index))).collect();
+    assert!(before == unmoved);
+    store.finalize_variable_values().unwrap();
+    assert!(before != (0..list.len()).map(|index| bits(store.get(index))).collect::<Vec<_>>());
 }

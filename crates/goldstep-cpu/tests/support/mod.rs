@@ -163,11 +163,15 @@ pub(crate) fn shape() -> impl Strategy<Value = Vec<usize>> {
         6 => (length.clone(), length.clone()).prop_map(|(m, n)| vec![m, n]),
         1 => (1..4_usize, 16_390..16_460_usize).prop_map(|(m, n)| vec![m, n]),
         1 => (250..600_usize, 250..600_usize).prop_map(|(m, n)| vec![m, n]),
+        1 => (1..40_usize, 1_000..2_200_usize).prop_map(|(m, n)| vec![m, n]),
         1 => (1..9_usize, 20_000..40_000_usize).prop_map(|(m, n)| vec![m, n]),
         1 => (4_000..20_000_usize, 1..20_usize).prop_map(|(m, n)| vec![m, n]),
         2 => (1..5_usize, 1..40_usize, 1..40_usize).prop_map(|(b, m, n)| vec![b, m, n]),
         1 => (1..60_usize, 1..60_usize, 1..4_usize, 1..4_usize).prop_map(|(a, b, m, n)| vec![a, b, m, n]),
         1 => (14..70_usize, 1..5_usize, 1..9_usize).prop_map(|(b, m, n)| vec![b, m, n]),
+        // More matrices than one task takes.
+        1 => (70..120_usize, 80..90_usize).prop_map(|(a, b)| vec![a, b, 3, 3]),
+        1 => (2..4_usize, 150..200_usize, 250..300_usize).prop_map(|(b, m, n)| vec![b, m, n]),
         1 => prop_oneof![Just(vec![0]), Just(vec![0, 3]), Just(vec![3, 0]), Just(vec![2, 0, 3])],
     ]
 }
