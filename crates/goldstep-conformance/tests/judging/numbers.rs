@@ -243,6 +243,12 @@ fn what_has_no_gradient_stays_exactly_as_it_is() {
         let expected = (mode, Some(at + 1), Quantity::Variable);
         assert_eq!(first(judge(&case, parrot)), expected);
     }
+    // The first step of an implementation that cannot be forced.
+    let mut parrot = Parrot::tweaked(&case, |step, _, response| {
+        response.variables[1][0] += if step == 0 { EPS / 2.0 } else { 0.0 };
+    });
+    parrot.description.capabilities.set_state = false;
+    assert_eq!(first(judge(&case, parrot)), (Mode::Free, Some(1), Quantity::Variable));
     // In free-running mode it keeps what it had, even where that is not golden to the last bit.
     let parrot = Parrot::tweaked(&case, |_, forced, response| {
         response.v[1].as_mut().unwrap()[0] += if forced { 0.0 } else { EPS };
