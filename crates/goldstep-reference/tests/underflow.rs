@@ -61,6 +61,7 @@ fn run<T: Element>(case: &Case, underflow: SecondMomentUnderflow) -> Vec<T> {
         let gradient = convert(gradient);
         optimizer.step(&mut [&mut w], &[Some(Gradient::Dense(&gradient))]).unwrap();
     }
+    assert_eq!(optimizer.iterations(), u64::try_from(case.gradients.len()).unwrap());
     w
 }
 
