@@ -81,6 +81,28 @@ impl<T: Send> Split for TileMut<'_, T> {
 /// Runs `leaf` over chunks of `chunk` rows or columns and joins the results in a fixed tree.
 pub(crate) fn fold<R: Real, S: Split, O: Send>(
     context: &Context<'_, R>,
+    cut: (Axis, usize),
+    share: S,
+    leaf: &(impl Fn(S) -> O + Sync),
+    join: &(impl Fn(O, O) -> O + Sync),
+) -> O {
+    fold_in::<false, _, _, _>(context, cut, share, leaf, join)
+}
+
+/// The same, from the last chunk to the first: a second pass begins with what the first has left in
+/// the caches.
+pub(crate) fn fold_back<R: Real, S: Split, O: Send>(
+    context: &Context<'_, R>,
+    cut: (Axis, usize),
+    share: S,
+    leaf: &(impl Fn(S) -> O + Sync),
+    join: &(impl Fn(O, O) -> O + Sync),
+) -> O {
+    fold_in::<true, _, _, _>(context, cut, share, leaf, join)
+}
+
+fn fold_in<const BACK: bool, R: Real, S: Split, O: Send>(
+    context: &Context<'_, R>,
     (axis, chunk): (Axis, usize),
     share: S,
     leaf: &(impl Fn(S) -> O + Sync),
@@ -91,10 +113,14 @@ pub(crate) fn fold<R: Real, S: Split, O: Send>(
         return leaf(share);
     }
     let (left, right) = share.split(axis, chunks / 2 * chunk);
-    let (left, right) = context.join(
-        || fold(context, (axis, chunk), left, leaf, join),
-        || fold(context, (axis, chunk), right, leaf, join),
-    );
+    let left = || fold_in::<BACK, _, _, _>(context, (axis, chunk), left, leaf, join);
+    let right = || fold_in::<BACK, _, _, _>(context, (axis, chunk), right, leaf, join);
+    let (left, right) = if BACK {
+        let (right, left) = context.join(right, left);
+        (left, right)
+    } else {
+        context.join(left, right)
+    };
     join(left, right)
 }
 

@@ -57,9 +57,10 @@ pub trait Lanes: Copy {
         Self::splat(Self::Real::ZERO)
     }
 
-    /// Asks for memory that will be read soon; nothing where the processor has no such thing.
+    /// Asks for memory that will be read soon, which need not exist; nothing where the processor
+    /// has no such thing.
     #[inline(always)]
-    fn fetch<T>(_: &T) {}
+    fn fetch<T>(_: *const T) {}
 
     #[inline(always)]
     fn to_array(self) -> [Self::Real; LANES] {

@@ -13,7 +13,7 @@
 
 use goldstep_core::{Element, SecondMomentUnderflow};
 
-use crate::execute::{Context, Split, each_block, fold};
+use crate::execute::{Context, Split, each_block, fold, fold_back};
 use crate::kernels::columns::ColumnStatistics;
 use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
@@ -429,7 +429,7 @@ pub(crate) fn sum_over_blocks<R: Real, S: Split>(
         }
         total
     };
-    fold(context, (cut.axis, cut.chunk), share, &leaf, &|left, right| left + right)
+    fold_back(context, (cut.axis, cut.chunk), share, &leaf, &|left, right| left + right)
 }
 
 fn literal_squares<T: CpuElement>(

@@ -2,7 +2,7 @@
 
 use goldstep_core::{Constraint, SecondMomentUnderflow};
 
-use crate::execute::{Context, Split, each_block, fold};
+use crate::execute::{Context, Split, each_block, fold_back};
 use crate::kernels::elements::{Blend, constrain};
 use crate::kernels::full::FullUpdate;
 use crate::kernels::literal::{Factors, LiteralUpdate};
@@ -139,7 +139,7 @@ impl<R: Real> Pass<'_, R> {
             });
             total
         };
-        fold(self.context, (cut.axis, cut.chunk), part, &leaf, &add)
+        fold_back(self.context, (cut.axis, cut.chunk), part, &leaf, &add)
     }
 
     /// Updates a parameter from rank 2 and returns its `Σp²`.
@@ -201,7 +201,7 @@ impl<R: Real> Pass<'_, R> {
             }
             total
         };
-        fold(self.context, (Axis::Rows, group), all, &leaf, &add)
+        fold_back(self.context, (Axis::Rows, group), all, &leaf, &add)
     }
 
     /// Updates sixteen small matrices from number `b` of a share on.

@@ -3,6 +3,8 @@
 
 use std::marker::PhantomData;
 
+use crate::lanes::LANES;
+
 /// A shared view of `rows × columns` elements.
 #[derive(Debug)]
 pub(crate) struct Tile<'a, T> {
@@ -64,6 +66,14 @@ impl<'a, T> Tile<'a, T> {
         unsafe { std::slice::from_raw_parts(start, self.columns) }
     }
 
+    /// The first `R` rows, to be read a vector of columns at a time.
+    #[inline(always)]
+    pub(crate) fn band<const R: usize>(&self) -> Band<'a, T, R> {
+        assert!(R <= self.rows, "rows outside of their tile");
+        let vectors = self.columns / LANES;
+        Band { base: self.base, vectors, stride: self.stride, borrow: PhantomData }
+    }
+
     /// Whether the rows lie one behind the other.
     pub(crate) const fn is_contiguous(&self) -> bool {
         self.columns == self.stride || self.rows <= 1
@@ -88,6 +98,48 @@ impl<'a, T> Tile<'a, T> {
         let at = at.min(self.columns);
         let base = self.base.wrapping_add(at);
         (Self { columns: at, ..self }, Self { base, columns: self.columns - at, ..self })
+    }
+}
+
+/// The whole vectors of `R` rows: one base and one stride, where `R` slices would be more than a
+/// processor has registers.
+#[derive(Debug)]
+pub(crate) struct Band<'a, T, const R: usize> {
+    base: *const T,
+    vectors: usize,
+    stride: usize,
+    borrow: PhantomData<&'a [T]>,
+}
+
+impl<T, const R: usize> Clone for Band<'_, T, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, const R: usize> Copy for Band<'_, T, R> {}
+
+impl<'a, T, const R: usize> Band<'a, T, R> {
+    /// Whole vectors of a row.
+    #[inline(always)]
+    pub(crate) const fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    /// Vector `q` of row `k`.
+    #[inline(always)]
+    pub(crate) fn vector(&self, k: usize, q: usize) -> &'a [T; LANES] {
+        assert!(k < R && q < self.vectors, "vector outside of its band");
+        // SAFETY: the tile has `R` rows of `vectors * LANES` elements or more, `stride` apart.
+        let start = unsafe { self.base.add(k * self.stride + q * LANES) };
+        // SAFETY: as above; the elements are borrowed for `'a`.
+        unsafe { &*start.cast() }
+    }
+
+    /// Where the same vector lies in the next band, which may not exist.
+    #[inline(always)]
+    pub(crate) fn ahead(&self, k: usize, q: usize) -> *const T {
+        self.base.wrapping_add(k * self.stride + q * LANES)
     }
 }
 

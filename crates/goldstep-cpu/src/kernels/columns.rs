@@ -167,7 +167,7 @@ fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     for (at, (group, inverse)) in groups.iter().zip(inverse_groups).enumerate() {
         for k in 0..STRIP {
             if let Some(soon) = soon.get((at * STRIP + k) * LANES) {
-                V::fetch(soon);
+                V::fetch(std::ptr::from_ref(soon));
             }
             let square = square(V::read(&group[k]), clip);
             s[k] = s[k].add(square);

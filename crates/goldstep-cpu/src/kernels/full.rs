@@ -145,14 +145,29 @@ struct Full<'a, R, C, D> {
 }
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Full<'_, R, C, D> {
+    type Column = [R; LANES];
+
     #[inline(always)]
     fn row<V: Lanes<Real = R>>(&self, _: usize) -> V {
         V::zero()
     }
 
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, _: V, j: usize) -> V {
-        let v = V::load(self.vectors.get(j).unwrap_or(&self.last));
+    fn columns(&self) -> &[[R; LANES]] {
+        self.vectors
+    }
+
+    #[inline(always)]
+    fn column(&self, j: usize) -> &[R; LANES] {
+        self.vectors.get(j).unwrap_or(&self.last)
+    }
+
+    #[inline(always)]
+    fn new_value<V>(&self, old: V, gradient: V, _: V, second_moment: &[R; LANES]) -> V
+    where
+        V: Lanes<Real = R>,
+    {
+        let v = V::load(second_moment);
         let u = update_or_none(gradient, self.clip, v, self.underflow);
         self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
     }

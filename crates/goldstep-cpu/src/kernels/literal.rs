@@ -13,7 +13,7 @@
 use goldstep_core::{Element, SecondMomentUnderflow};
 
 use super::update::{Rule, each_vector};
-use super::{Clip, Decay, Line, lane};
+use super::{Clip, Decay, Line};
 use crate::isa::Kernel;
 use crate::kernels::read_up_to;
 use crate::lanes::{LANES, Lanes, Memory};
@@ -37,19 +37,19 @@ impl<R: Real> Factors<'_, R> {
     /// `r` of row `i`.
     #[inline(always)]
     fn row(&self, i: usize) -> R {
-        lane(self.row_factor, self.first_row + i)
+        Line::flatten(self.row_factor)[self.first_row + i]
     }
 
-    /// `u` of sixteen elements in vector `j` of columns of the row with factor `r`.
+    /// `u` of sixteen elements with these factors.
     #[inline(always)]
     fn update<V: Lanes<Real = R>, C: Clip<R>>(
         &self,
         gradient: V,
         clip: C,
         underflow: SecondMomentUnderflow,
-        (r, j): (V, usize),
+        (r, column): (V, &Line<R>),
     ) -> V {
-        let c = V::load(&self.column_factor[j].0);
+        let c = V::load(&column.0);
         let second_moment = r.div(V::splat(self.mean)).flush().mul(c).flush();
         let u = update_of(gradient, clip, second_moment);
         if underflow == SecondMomentUnderflow::MatchKeras {
@@ -88,9 +88,10 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for LiteralSquares<'_, T, C> {
         for i in 0..self.gradient.rows() {
             let mut sum = V::zero();
             let r = V::splat(self.factors.row(i));
-            for (j, gradient) in self.gradient.row(i).chunks(LANES).enumerate() {
+            let gradients = self.gradient.row(i).chunks(LANES);
+            for (gradient, column) in gradients.zip(self.factors.column_factor) {
                 let g = read_up_to::<T, V>(gradient);
-                let u = self.factors.update(g, self.clip, self.underflow, (r, j));
+                let u = self.factors.update(g, self.clip, self.underflow, (r, column));
                 if gradient.len() == LANES {
                     sum = sum.add(u.mul(u));
                 } else {
@@ -142,14 +143,24 @@ struct Literal<'a, R, C, D> {
 }
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Literal<'_, R, C, D> {
+    type Column = Line<R>;
+
     #[inline(always)]
     fn row<V: Lanes<Real = R>>(&self, i: usize) -> V {
         V::splat(self.factors.row(i))
     }
 
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V {
-        let u = self.factors.update(gradient, self.clip, self.underflow, (row, j));
+    fn columns(&self) -> &[Line<R>] {
+        self.factors.column_factor
+    }
+
+    #[inline(always)]
+    fn new_value<V>(&self, old: V, gradient: V, row: V, column: &Line<R>) -> V
+    where
+        V: Lanes<Real = R>,
+    {
+        let u = self.factors.update(gradient, self.clip, self.underflow, (row, column));
         self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
     }
 }

@@ -24,13 +24,18 @@ use crate::real::Real;
 
 /// Sixteen values on cache lines of their own.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct Line<R>(pub(crate) [R; LANES]);
 
-/// Value `index` of an array of lines.
-#[inline(always)]
-pub(crate) fn lane<R: Copy>(lines: &[Line<R>], index: usize) -> R {
-    lines[index / LANES].0[index % LANES]
+impl<R: Real> Line<R> {
+    /// The values of lines, one after the other.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "as_flattened is for arrays only")]
+    pub(crate) fn flatten(lines: &[Self]) -> &[R] {
+        const { assert!(size_of::<Self>() == LANES * size_of::<R>(), "a line with padding") };
+        // SAFETY: a line is sixteen values and nothing else.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
+    }
 }
 
 /// How a running mean of squares takes up a new mean: `β·old + (1 − β)·(mean + ε₁)`.

@@ -40,7 +40,7 @@ pub(super) fn narrow<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     gradient: Tile<'_, T>,
     clip: C,
     row_factor: &mut [V::Real],
-    factors: Factors<V>,
+    factors: Factors<V::Real>,
     sums: Sums<'_, V::Real>,
 ) {
     let n = gradient.columns();
@@ -69,7 +69,7 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
     gradient: Tile<'_, T>,
     clip: C,
     row_factor: &mut [V::Real],
-    factors: Factors<V>,
+    factors: Factors<V::Real>,
     (column_sums, weighted_sums): Sums<'_, V::Real>,
 ) {
     let segments = row_factor.chunks_mut(SEGMENT).zip(gradient.elements().chunks(SEGMENT * N));
@@ -129,7 +129,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
     gradient: Tile<'_, T>,
     clip: C,
     row_factor: &mut [V::Real],
-    factors: Factors<V>,
+    factors: Factors<V::Real>,
     (column_sums, weighted_sums): Sums<'_, V::Real>,
 ) {
     let n = gradient.columns();

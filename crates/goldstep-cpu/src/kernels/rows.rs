@@ -8,10 +8,11 @@
 //! C_j += Σ_i g_ij²,  W_j += Σ_i g_ij² / r_i     second sub-pass, from the cache
 //! ```
 //!
-//! The first sub-pass waits for memory, the second for arithmetic. Where two blocks and the column
-//! sums fit into a first-level cache, the first of one block and the second of the block before
-//! run in one loop: 0.139 ns per parameter instead of 0.150 for a step of 1024². Where they do not
-//! fit, the stores delay the stream: 0.415 instead of 0.329 at 2048².
+//! The first sub-pass waits for memory, the second for arithmetic, and between them stands a chain
+//! of two divisions, as long as a third of the work on four rows of 256 elements. So the first
+//! sub-pass of the next block comes between, where the blocks fit into a first-level cache beside
+//! the column sums, and the second asks for the rows that come next. Where they do not fit, neither
+//! asking ahead nor both sub-passes in one loop gained anything.
 
 use super::narrow::{NARROW, narrow};
 use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, square, tree};
@@ -23,25 +24,12 @@ use goldstep_core::Element;
 
 /// Independent sums of a row. Eight were no faster with AVX-512, and spill with AVX2.
 const SUMS: usize = 4;
-/// Columns up to which a block has sixteen rows.
-const SHORT: usize = 128;
-/// Columns up to which two blocks of four rows and the column sums stay in a first-level cache.
-const BESIDE: usize = 1024;
+/// Columns up to which three blocks of four rows and the column sums stay in a first-level cache.
+const THREE: usize = 512;
+/// Columns up to which two do.
+const TWO: usize = 1024;
 /// Columns up to which eight rows stay in a second-level cache.
 const LONG: usize = 16 * 1024;
-
-/// Rows of a block: a function of the shape alone.
-fn rows_per_block(columns: usize) -> usize {
-    if columns <= SHORT {
-        LANES
-    } else if columns <= BESIDE {
-        4
-    } else if columns <= LONG {
-        8
-    } else {
-        1
-    }
-}
 
 /// Updates the row factor of a tile of whole rows and adds to the column sums `C` and `W`.
 pub(crate) struct RowStatistics<'a, T: CpuElement, C> {
@@ -63,19 +51,16 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
         let Self { gradient, clip, moment, row_factor, column_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let count = V::splat(T::Real::round_from(gradient.columns() as f64));
+        let count = T::Real::round_from(gradient.columns() as f64);
         let factors = Factors { moment, count };
         let sums = (&mut *column_sums, &mut *weighted_sums);
-        let columns = gradient.columns();
-        if columns <= NARROW {
-            narrow::<T, V, C>(gradient, clip, row_factor, factors, sums);
-        } else {
-            match rows_per_block(columns) {
-                16 => blocks::<T, V, C, 16, false>(gradient, clip, row_factor, factors, sums),
-                4 => blocks::<T, V, C, 4, true>(gradient, clip, row_factor, factors, sums),
-                8 => blocks::<T, V, C, 8, false>(gradient, clip, row_factor, factors, sums),
-                _ => blocks::<T, V, C, 1, false>(gradient, clip, row_factor, factors, sums),
-            }
+        // Rows of a block: a function of the shape alone.
+        match gradient.columns() {
+            n if n <= NARROW => narrow::<T, V, C>(gradient, clip, row_factor, factors, sums),
+            n if n <= THREE => blocks::<T, V, C, 4, 2>(gradient, clip, row_factor, factors, sums),
+            n if n <= TWO => blocks::<T, V, C, 4, 1>(gradient, clip, row_factor, factors, sums),
+            n if n <= LONG => blocks::<T, V, C, 8, 0>(gradient, clip, row_factor, factors, sums),
+            _ => blocks::<T, V, C, 1, 0>(gradient, clip, row_factor, factors, sums),
         }
         let mut range = Range::<V>::new();
         let (vectors, tail) = row_factor.as_chunks_mut::<LANES>();
@@ -93,188 +78,164 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
 
 /// How row factors are updated.
 #[derive(Clone, Copy)]
-pub(super) struct Factors<V: Lanes> {
-    moment: Moment<V::Real>,
+pub(super) struct Factors<R> {
+    moment: Moment<R>,
     /// `n`.
-    count: V,
+    count: R,
 }
 
-impl<V: Lanes> Factors<V> {
+impl<R: Real> Factors<R> {
     /// Updates at most sixteen row factors from the row sums `S` and returns `1 / r`.
     #[inline(always)]
-    pub(super) fn update(&self, r: &mut [V::Real], sums: V) -> [V::Real; LANES] {
+    pub(super) fn update<V: Lanes<Real = R>>(&self, r: &mut [R], sums: V) -> V {
         if let Some(r) = r.first_chunk_mut::<LANES>() {
-            return self.update_sixteen(r, sums).to_array();
+            return self.update_sixteen(r, sums);
         }
-        let mean = sums.div(self.count);
-        let mut inverse = [V::Real::ZERO; LANES];
-        for ((r, mean), inverse) in r.iter_mut().zip(mean.to_array()).zip(&mut inverse) {
-            *r = self.moment.blend_one(*r, mean);
-            *inverse = V::Real::ONE / *r;
-        }
+        let mut lanes = [R::ONE; LANES];
+        lanes[..r.len()].copy_from_slice(r);
+        let inverse = self.update_sixteen(&mut lanes, sums);
+        r.copy_from_slice(&lanes[..r.len()]);
         inverse
     }
 
     /// The same for sixteen.
     #[inline(always)]
-    pub(super) fn update_sixteen(&self, r: &mut [V::Real; LANES], sums: V) -> V {
-        let new = self.moment.blend(V::load(r), sums.div(self.count));
+    pub(super) fn update_sixteen<V>(&self, r: &mut [R; LANES], sums: V) -> V
+    where
+        V: Lanes<Real = R>,
+    {
+        let new = self.moment.blend(V::load(r), sums.div(V::splat(self.count)));
         new.store(r);
-        V::splat(V::Real::ONE).div(new)
+        V::splat(R::ONE).div(new)
     }
 }
 
 /// Column sums and weighted column sums.
 pub(super) type Sums<'a, R> = (&'a mut [Line<R>], &'a mut [Line<R>]);
 
-/// [`Factors::update`] for the squares of `R` rows, a power of two.
-pub(super) struct InverseFactors<'a, V: Lanes, const R: usize> {
-    pub(super) factors: Factors<V>,
+/// [`Factors::update`] for the squares of at most sixteen rows.
+pub(super) struct InverseFactors<'a, V: Lanes> {
+    pub(super) factors: Factors<V::Real>,
     pub(super) row_factor: &'a mut [V::Real],
     /// The squares of each row, summed into sixteen lanes.
-    pub(super) squares: &'a [V; R],
+    pub(super) squares: &'a [V; LANES],
 }
 
-impl<V: Lanes, const R: usize> Routine<V> for InverseFactors<'_, V, R> {
+impl<V: Lanes> Routine<V> for InverseFactors<'_, V> {
     type Output = [V::Real; LANES];
 
     #[inline(always)]
     fn run(self) -> [V::Real; LANES] {
-        self.factors.update(self.row_factor, sums_of_rows(self.squares))
+        self.factors.update(self.row_factor, sums_of_rows(self.squares)).to_array()
     }
 }
 
-/// Two sub-passes over blocks of `R` rows, which overlap if `BESIDE`.
+/// Two sub-passes over blocks of `R` rows. The second asks for the block `AHEAD` blocks on; with
+/// two, it waits for the first sub-pass of the next block.
 #[inline(always)]
-fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const BESIDE: bool>(
+fn blocks<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize, const AHEAD: usize>(
     gradient: Tile<'_, T>,
     clip: C,
     row_factor: &mut [V::Real],
-    factors: Factors<V>,
+    factors: Factors<V::Real>,
     (column_sums, weighted_sums): Sums<'_, V::Real>,
 ) {
+    let (blocks, few) = row_factor.as_chunks_mut::<R>();
     let mut before: Option<Block<'_, T, V, R>> = None;
     let mut rest = gradient;
-    let mut chunks = row_factor.chunks_exact_mut(R);
-    for row_factor in chunks.by_ref() {
+    for row_factor in blocks {
         let (rows, after) = rest.split_rows(R);
         rest = after;
-        let squares = match &before {
-            Some(before) if BESIDE => {
-                before.beside::<C>(rows, clip, (&mut *column_sums, &mut *weighted_sums))
-            }
-            _ => V::call(SquaresOfRows::<_, _, R> { rows, clip }),
-        };
-        let factors = InverseFactors { factors, row_factor, squares: &squares };
-        // Inside the loop where a call would hold up the stream.
-        let inverse = if BESIDE { factors.run() } else { V::call(factors) };
-        let block = Block::new(rows, &inverse);
-        if BESIDE {
+        let squares = squares_of_rows::<T, V, C, R>(rows, clip);
+        if let Some(before) = before.take() {
+            before.add_columns::<C, AHEAD>(clip, (&mut *column_sums, &mut *weighted_sums));
+        }
+        let block = Block::new(rows, &squares, row_factor, factors);
+        if AHEAD == 2 {
             before = Some(block);
         } else {
-            block.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
+            block.add_columns::<C, AHEAD>(clip, (&mut *column_sums, &mut *weighted_sums));
         }
     }
-    if let Some(before) = &before {
-        before.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
+    if let Some(block) = before {
+        let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
+        V::call(AddColumns { block, clip, column_sums, weighted_sums });
     }
-    for row_factor in chunks.into_remainder().chunks_mut(1) {
+    for row_factor in few.as_chunks_mut::<1>().0 {
         let (row, after) = rest.split_rows(1);
         rest = after;
-        let squares = V::call(SquaresOfRows::<_, _, 1> { rows: row, clip });
-        let inverse = V::call(InverseFactors { factors, row_factor, squares: &squares });
-        let block = Block::<'_, T, V, 1>::new(row, &inverse);
-        block.add_all(clip, (&mut *column_sums, &mut *weighted_sums));
+        let squares = squares_of_rows::<T, V, C, 1>(row, clip);
+        let block = Block::new(row, &squares, row_factor, factors);
+        let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
+        V::call(AddColumns { block, clip, column_sums, weighted_sums });
     }
 }
 
 /// A block of rows whose factors are known.
 struct Block<'a, T, V, const R: usize> {
-    /// The whole vectors of each row.
-    rows: [&'a [[T; LANES]]; R],
-    /// What is left of each row.
-    tails: [&'a [T]; R],
+    rows: Tile<'a, T>,
     /// `1 / r`.
     inverse: [V; R],
 }
 
 impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
+    /// Updates the factors.
     #[inline(always)]
-    fn new(tile: Tile<'a, T>, inverse: &[V::Real; LANES]) -> Self {
-        let mut block = Self { rows: [&[]; R], tails: [&[]; R], inverse: [V::zero(); R] };
-        for (i, &inverse) in inverse.iter().enumerate().take(R) {
-            (block.rows[i], block.tails[i]) = tile.row(i).as_chunks::<LANES>();
-            block.inverse[i] = V::splat(inverse);
+    fn new(
+        rows: Tile<'a, T>,
+        squares: &[V; R],
+        row_factor: &mut [V::Real; R],
+        factors: Factors<V::Real>,
+    ) -> Self {
+        let lanes = factors.update::<V>(row_factor, sums_of_rows(squares)).to_array();
+        let mut inverse = [V::zero(); R];
+        for i in 0..R {
+            inverse[i] = V::splat(lanes[i]);
         }
-        block
-    }
-
-    /// Vectors of columns that are taken beside each row of the next block.
-    #[inline(always)]
-    fn share(&self) -> usize {
-        self.rows[0].len() / R
-    }
-
-    /// The squares of the rows of the next block, and beside each the columns of a share of this
-    /// one: the loads of the one pass while the other computes.
-    #[inline(always)]
-    fn beside<C: Clip<V::Real>>(
-        &self,
-        next: Tile<'_, T>,
-        clip: C,
-        (column_sums, weighted_sums): Sums<'_, V::Real>,
-    ) -> [V; R] {
-        let share = self.share();
-        let mut squares = [V::zero(); R];
-        for (i, squares) in squares.iter_mut().enumerate() {
-            let columns = &mut column_sums[i * share..(i + 1) * share];
-            let weighted = &mut weighted_sums[i * share..(i + 1) * share];
-            let mut rows = self.rows;
-            for row in &mut rows {
-                *row = &row[i * share..(i + 1) * share];
-            }
-            let (vectors, _) = next.row(i).as_chunks::<LANES>();
-            let (groups, _) = vectors.as_chunks::<R>();
-            let groups = &groups[..share];
-            let mut start = 0;
-            while start < share {
-                let end = share.min(start + (CHAIN * SUMS).div_ceil(R));
-                let mut sums = [V::zero(); SUMS];
-                for q in start..end {
-                    for k in 0..R {
-                        let square = square(V::read(&groups[q][k]), clip);
-                        sums[k % SUMS] = sums[k % SUMS].add(square);
-                    }
-                    add_column(&rows, &self.inverse, q, clip, (&mut columns[q], &mut weighted[q]));
-                }
-                *squares = squares.add(tree(sums));
-                start = end;
-            }
-        }
-        let taken = share * R;
-        let (_, rest) = next.split_columns(taken * LANES);
-        if rest.columns() > 0 {
-            let of_rest = V::call(SquaresOfRows::<_, _, R> { rows: rest, clip });
-            for (squares, of_rest) in squares.iter_mut().zip(of_rest) {
-                *squares = squares.add(of_rest);
-            }
-            V::call(AddColumns { block: self, clip, first: taken, column_sums, weighted_sums });
-        }
-        squares
+        Self { rows, inverse }
     }
 
     /// Adds all columns to their sums.
     #[inline(always)]
-    fn add_all<C: Clip<V::Real>>(&self, clip: C, (column_sums, weighted_sums): Sums<'_, V::Real>) {
-        V::call(AddColumns { block: self, clip, first: 0, column_sums, weighted_sums });
+    fn add_columns<C: Clip<V::Real>, const AHEAD: usize>(
+        self,
+        clip: C,
+        (column_sums, weighted_sums): Sums<'_, V::Real>,
+    ) {
+        let Self { rows, inverse } = self;
+        let band = rows.band::<R>();
+        let whole = band.vectors();
+        let (columns, last_column) = column_sums.split_at_mut(whole);
+        let (weighted, last_weighted) = weighted_sums.split_at_mut(whole);
+        for q in 0..whole {
+            let (mut c, mut w) = (V::zero(), V::zero());
+            for (k, &inverse) in inverse.iter().enumerate() {
+                if AHEAD > 0 {
+                    V::fetch(band.ahead(AHEAD * R + k, q));
+                }
+                let square = square(V::read(band.vector(k, q)), clip);
+                c = c.add(square);
+                w = w.add(square.mul(inverse));
+            }
+            add_to(c, &mut columns[q]);
+            add_to(w, &mut weighted[q]);
+        }
+        let ([last_column, ..], [last_weighted, ..]) = (last_column, last_weighted) else { return };
+        let (mut c, mut w) = (V::zero(), V::zero());
+        for (k, inverse) in inverse.into_iter().enumerate() {
+            let square = square(V::read_head(&rows.row(k)[whole * LANES..]), clip);
+            c = c.add(square);
+            w = w.add(square.mul(inverse));
+        }
+        add_to(c, last_column);
+        add_to(w, last_weighted);
     }
 }
 
-/// Adds a block's columns to their sums, from vector `first` on.
+/// [`Block::add_columns`], where there is nothing to do beside.
 struct AddColumns<'a, T, V: Lanes, C, const R: usize> {
-    block: &'a Block<'a, T, V, R>,
+    block: Block<'a, T, V, R>,
     clip: C,
-    first: usize,
     column_sums: &'a mut [Line<V::Real>],
     weighted_sums: &'a mut [Line<V::Real>],
 }
@@ -288,86 +249,53 @@ where
 
     #[inline(always)]
     fn run(self) {
-        let Self { block, clip, first, column_sums, weighted_sums } = self;
-        let Block { rows, tails, inverse } = block;
-        let vectors = rows[0].len();
-        for q in first..vectors {
-            let sums = (&mut column_sums[q], &mut weighted_sums[q]);
-            add_column(rows, inverse, q, clip, sums);
-        }
-        if tails[0].is_empty() {
-            return;
-        }
-        let (mut c, mut w) = (V::zero(), V::zero());
-        for (tail, &inverse) in tails.iter().zip(inverse) {
-            let square = square(V::read_head(tail), clip);
-            c = c.add(square);
-            w = w.add(square.mul(inverse));
-        }
-        add_to(c, &mut column_sums[vectors]);
-        add_to(w, &mut weighted_sums[vectors]);
+        let Self { block, clip, column_sums, weighted_sums } = self;
+        block.add_columns::<C, 0>(clip, (column_sums, weighted_sums));
     }
 }
 
-/// Adds vector `q` of all rows to the sums of its columns.
+/// The squares of each row, summed into sixteen lanes.
 #[inline(always)]
-fn add_column<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
-    rows: &[&[[T; LANES]]; R],
-    inverse: &[V; R],
-    q: usize,
+fn squares_of_rows<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
+    rows: Tile<'_, T>,
     clip: C,
-    (column_sum, weighted_sum): (&mut Line<V::Real>, &mut Line<V::Real>),
-) {
-    let (mut c, mut w) = (V::zero(), V::zero());
-    for k in 0..R {
-        let square = square(V::read(&rows[k][q]), clip);
-        c = c.add(square);
-        w = w.add(square.mul(inverse[k]));
+) -> [V; R] {
+    let mut squares = [V::zero(); R];
+    for (i, squares) in squares.iter_mut().enumerate() {
+        *squares = squares_of_row(rows.row(i), clip);
     }
-    add_to(c, column_sum);
-    add_to(w, weighted_sum);
-}
-
-/// The squares of each of `R` rows, summed into sixteen lanes.
-struct SquaresOfRows<'a, T, C, const R: usize> {
-    rows: Tile<'a, T>,
-    clip: C,
-}
-
-impl<T, V, C, const R: usize> Routine<V> for SquaresOfRows<'_, T, C, R>
-where
-    V: Lanes + Memory<T>,
-    C: Clip<V::Real>,
-{
-    type Output = [V; R];
-
-    #[inline(always)]
-    fn run(self) -> [V; R] {
-        let mut squares = [V::zero(); R];
-        for (i, squares) in squares.iter_mut().enumerate() {
-            *squares = squares_of_row(self.rows.row(i), self.clip);
-        }
-        squares
-    }
+    squares
 }
 
 /// The squares of a row, summed into sixteen lanes.
 #[inline(always)]
 fn squares_of_row<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C) -> V {
     let (vectors, tail) = row.as_chunks::<LANES>();
-    let (groups, few) = vectors.as_chunks::<SUMS>();
+    let (mut groups, few) = vectors.as_chunks::<SUMS>();
     let mut sum = V::zero();
-    for groups in groups.chunks(CHAIN) {
-        let mut sums = [V::zero(); SUMS];
-        for group in groups {
-            for k in 0..SUMS {
-                sums[k] = sums[k].add(square(V::read(&group[k]), clip));
-            }
-        }
-        sum = sum.add(tree(sums));
+    while groups.len() > CHAIN {
+        let (run, more) = groups.split_at(CHAIN);
+        sum = sum.add(tree(squares_of_groups::<T, V, C>(run, clip)));
+        groups = more;
     }
+    sum = sum.add(tree(squares_of_groups::<T, V, C>(groups, clip)));
     for vector in few {
         sum = sum.add(square(V::read(vector), clip));
     }
     if tail.is_empty() { sum } else { sum.add(square(V::read_head(tail), clip)) }
+}
+
+/// The squares of a run of groups, summed in four sums.
+#[inline(always)]
+fn squares_of_groups<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
+    groups: &[[[T; LANES]; SUMS]],
+    clip: C,
+) -> [V; SUMS] {
+    let mut sums = [V::zero(); SUMS];
+    for group in groups {
+        for k in 0..SUMS {
+            sums[k] = sums[k].add(square(V::read(&group[k]), clip));
+        }
+    }
+    sums
 }

@@ -5,7 +5,7 @@
 //! and no product leaves the normal range.
 
 use super::narrow::{COLUMNS_OF, NARROW, ROWS_OF};
-use super::{CHAIN, Clip, Decay, Line, lane, read_up_to, tree, write_up_to};
+use super::{CHAIN, Clip, Decay, Line, read_up_to, tree, write_up_to};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};
@@ -94,7 +94,8 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
             let factors = Factors { row_scale, first_row, column_scale };
             return narrow::<T, V, C, D>(parameter.elements(), gradient, clip, decay, factors);
         }
-        let rule = Shares { clip, decay, row_scale, first_row, column_scale };
+        let row_scale = &Line::flatten(row_scale)[first_row..];
+        let rule = Shares { clip, decay, row_scale, column_scale };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
 }
@@ -104,30 +105,50 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
 /// A trait and not a closure: only a method can be made to lie inside the function that carries
 /// the instruction set.
 pub(super) trait Rule<R: Real> {
+    /// Sixteen values along a row.
+    type Column;
     /// What is the same for all of row `i`: loaded once, since stores hide that it does not change.
     fn row<V: Lanes<Real = R>>(&self, i: usize) -> V;
-    /// From the old value and the gradient in vector `j` of columns of that row.
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V;
+    /// What is the same for all of a column, for each vector of columns.
+    fn columns(&self) -> &[Self::Column];
+    /// Vector `j` of them, of which the last may be filled up.
+    #[inline(always)]
+    fn column(&self, j: usize) -> &Self::Column {
+        &self.columns()[j]
+    }
+    /// From the old value and the gradient at that row and those columns.
+    fn new_value<V>(&self, old: V, gradient: V, row: V, column: &Self::Column) -> V
+    where
+        V: Lanes<Real = R>;
 }
 
 /// `p −= g·s_i·t_j`.
 struct Shares<'a, R, C, D> {
     clip: C,
     decay: D,
-    row_scale: &'a [Line<R>],
-    first_row: usize,
+    row_scale: &'a [R],
     column_scale: &'a [Line<R>],
 }
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Shares<'_, R, C, D> {
+    type Column = Line<R>;
+
     #[inline(always)]
     fn row<V: Lanes<Real = R>>(&self, i: usize) -> V {
-        V::splat(lane(self.row_scale, self.first_row + i))
+        V::splat(self.row_scale[i])
     }
 
     #[inline(always)]
-    fn new_value<V: Lanes<Real = R>>(&self, old: V, gradient: V, row: V, j: usize) -> V {
-        let scale = row.mul(V::load(&self.column_scale[j].0));
+    fn columns(&self) -> &[Line<R>] {
+        self.column_scale
+    }
+
+    #[inline(always)]
+    fn new_value<V>(&self, old: V, gradient: V, row: V, column: &Line<R>) -> V
+    where
+        V: Lanes<Real = R>,
+    {
+        let scale = row.mul(V::load(&column.0));
         self.decay.apply(old).sub(self.clip.apply(gradient).mul(scale))
     }
 }
@@ -141,29 +162,34 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
     rule: &impl Rule<T::Real>,
 ) -> f64 {
     let mut squares = Squares::<V>::new();
-    for i in 0..gradient.rows() {
-        let (p, g) = (parameter.row(i), gradient.row(i));
-        let grouped = g.len() / GROUP * GROUP;
-        let (p, p_rest) = p.split_at_mut(grouped);
-        let (g, g_rest) = g.split_at(grouped);
-        let (p_groups, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
-        let (g_groups, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
+    let (rows, groups) = (gradient.rows(), gradient.columns() / GROUP);
+    // Said once, so that neither a row nor a vector is looked for again in the loops: of 256
+    // elements a row takes some fifty cycles.
+    assert!(parameter.rows() == rows, "tiles of different shapes");
+    let columns = &rule.columns().as_chunks::<SUMS>().0[..groups];
+    for i in 0..rows {
+        let (p, p_rest) = parameter.row(i).split_at_mut(groups * GROUP);
+        let (g, g_rest) = gradient.row(i).split_at(groups * GROUP);
+        let p = &mut p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>().0[..groups];
+        let g = &g.as_chunks::<LANES>().0.as_chunks::<SUMS>().0[..groups];
         let row = rule.row::<V>(i);
-        let mut j = 0;
-        for (p_run, g_run) in p_groups.chunks_mut(CHAIN).zip(g_groups.chunks(CHAIN)) {
-            for (p, g) in p_run.iter_mut().zip(g_run) {
+        let mut start = 0;
+        while start < groups {
+            let end = groups.min(start + CHAIN);
+            for j in start..end {
                 for k in 0..SUMS {
-                    let (old, g) = (V::read(&p[k]), V::read(&g[k]));
-                    squares.add(k, rule.new_value(old, g, row, j + k).write(&mut p[k]));
+                    let (old, gradient) = (V::read(&p[j][k]), V::read(&g[j][k]));
+                    let new = rule.new_value(old, gradient, row, &columns[j][k]);
+                    squares.add(k, new.write(&mut p[j][k]));
                 }
-                j += SUMS;
             }
-            squares.pass(p_run.len());
+            squares.pass(end - start);
+            start = end;
         }
-        for (p, g) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)) {
+        let rest = p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES));
+        for (j, (p, g)) in (groups * SUMS..).zip(rest) {
             let (old, g) = (read_up_to::<T, V>(p), read_up_to::<T, V>(g));
-            squares.add_tail(write_up_to(rule.new_value(old, g, row, j), p));
-            j += 1;
+            squares.add_tail(write_up_to(rule.new_value(old, g, row, rule.column(j)), p));
         }
     }
     if is_narrow(gradient) {
@@ -275,7 +301,7 @@ impl<V: Lanes, const K: usize> Routine<V> for LayOut<'_, V::Real, K> {
             *column = V::load(&line.0);
         }
         for i in 0..rows {
-            let scale = V::splat(lane(factors.row_scale, first + i));
+            let scale = V::splat(Line::flatten(factors.row_scale)[first + i]);
             let (vectors, _) = layout[i * n..i * n + K * LANES].as_chunks_mut::<LANES>();
             for k in 0..K {
                 scale.mul(columns[k]).store(&mut vectors[k]);

@@ -39,8 +39,8 @@ macro_rules! lanes {
                 detected!($call(part))
             }
             #[inline(always)]
-            fn fetch<T>(target: &T) {
-                detected!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast()));
+            fn fetch<T>(target: *const T) {
+                detected!(_mm_prefetch::<_MM_HINT_T0>(target.cast()));
             }
             #[inline(always)]
             fn splat(value: $real) -> Self {
