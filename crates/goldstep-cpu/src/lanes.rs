@@ -1,7 +1,7 @@
 //! Sixteen lanes of one floating-point type, the same on every processor.
 //!
 //! A kernel is written once over [`Lanes`] and compiled for each instruction set. Every operation
-//! is either element by element or, for [`Lanes::pair_sums`], in an order that is fixed here. No
+//! is either element by element or, for sums of lanes, in an order that is fixed here. No
 //! operation fuses a multiplication with an addition. The results are therefore the same bits
 //! whatever the register width.
 
@@ -49,8 +49,14 @@ pub trait Lanes: Copy {
     /// In lane `l` lane `index[l]` of this one, or lane `index[l] - 16` of the other. Every index is
     /// below 32.
     fn merge(self, other: Self, index: &[u32; LANES]) -> Self;
-    /// The sums of neighbours: lanes 0 to 7 are the pairs of `self`, 8 to 15 those of `other`.
+    /// In lane `l` lane `index[l]`, which is below 16.
+    fn permute(self, index: &[u32; LANES]) -> Self;
+    /// The sums of neighbouring lanes: of each four lanes, the first two are pairs of `self`, the
+    /// others pairs of `other`.
     fn pair_sums(self, other: Self) -> Self;
+    /// The sums of neighbouring fours of lanes: lanes 0 to 7 are those of `self`, 8 to 15 those of
+    /// `other`.
+    fn four_sums(self, other: Self) -> Self;
 
     #[inline(always)]
     fn zero() -> Self {
@@ -74,7 +80,7 @@ pub trait Lanes: Copy {
     fn least(self) -> Self::Real {
         let mut least = self;
         for half in &HALVES {
-            least = least.lesser(least.merge(least, half));
+            least = least.lesser(least.permute(half));
         }
         least.to_array()[0]
     }
@@ -84,7 +90,7 @@ pub trait Lanes: Copy {
     fn largest(self) -> Self::Real {
         let mut largest = self;
         for half in &HALVES {
-            largest = largest.greater(largest.merge(largest, half));
+            largest = largest.greater(largest.permute(half));
         }
         largest.to_array()[0]
     }
@@ -143,15 +149,13 @@ pub(crate) fn sums_of_rows<V: Lanes, const R: usize>(v: &[V; R]) -> V {
     let mut sums = *v;
     let mut count = R;
     // Each level halves the lanes of a row; it halves the vectors too, as long as there are two.
-    for _ in 0..LANES.ilog2() {
-        if count == 1 {
-            sums[0] = sums[0].pair_sums(V::zero());
-            continue;
+    for level in 0..LANES.ilog2() {
+        let vectors = count.div_ceil(2);
+        for i in 0..vectors {
+            let (a, b) = (sums[2 * i], if count == 1 { V::zero() } else { sums[2 * i + 1] });
+            sums[i] = if level < 2 { a.pair_sums(b) } else { a.four_sums(b) };
         }
-        count /= 2;
-        for i in 0..count {
-            sums[i] = sums[2 * i].pair_sums(sums[2 * i + 1]);
-        }
+        count = vectors;
     }
     sums[0]
 }

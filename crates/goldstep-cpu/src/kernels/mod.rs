@@ -10,6 +10,7 @@ pub(crate) mod factors;
 pub(crate) mod full;
 pub(crate) mod literal;
 mod narrow;
+mod narrow_update;
 pub(crate) mod rows;
 pub(crate) mod small;
 pub(crate) mod stream;
@@ -264,6 +265,8 @@ fn add_to<V: Lanes>(sum: V, line: &mut Line<V::Real>) {
 fn read_up_to<T, V: Memory<T>>(source: &[T]) -> V {
     match source.first_chunk::<LANES>() {
         Some(vector) => V::read(vector),
+        // Nothing is nowhere, and a masked load from there took hundreds of cycles.
+        None if source.is_empty() => V::zero(),
         None => V::read_head(source),
     }
 }

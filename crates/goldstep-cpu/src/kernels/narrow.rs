@@ -7,6 +7,9 @@ use crate::tile::Tile;
 
 /// Columns up to which a matrix is narrow.
 pub(crate) const NARROW: usize = 64;
+/// Elements by which memory is asked ahead. There is too much arithmetic on short rows for a
+/// processor to look so far ahead of its own: 1,000,000 × 8 took 1.9 times the bound, and 1.4 so.
+pub(super) const AHEAD: usize = 1024;
 /// Rows whose sums are added in one chain, by sixteens.
 const SEGMENT: usize = 512;
 /// Independent sums of columns.
@@ -72,6 +75,7 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
     factors: Factors<V::Real>,
     (column_sums, weighted_sums): Sums<'_, V::Real>,
 ) {
+    let share = V::splat(factors.share());
     let segments = row_factor.chunks_mut(SEGMENT).zip(gradient.elements().chunks(SEGMENT * N));
     for (row_factor, gradient) in segments {
         let (mut all_c, mut all_w) = ([V::zero(); SUMS], [V::zero(); SUMS]);
@@ -81,19 +85,14 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
         for (r, group) in sixteens.iter_mut().zip(groups) {
             let mut squares = [V::zero(); N];
             for k in 0..N {
+                V::fetch(group[k].as_ptr().wrapping_add(AHEAD));
                 squares[k] = square(V::read(&group[k]), clip);
             }
-            let mut sums = squares;
-            let mut count = N;
-            while count > 1 {
-                count /= 2;
-                for i in 0..count {
-                    sums[i] = sums[2 * i].pair_sums(sums[2 * i + 1]);
-                }
-            }
-            let inverse = factors.update_sixteen(r, sums[0]);
+            // The number of columns is a power of two: the same bits as a division.
+            let mean = sums_of_packed(&squares).mul(share);
+            let inverse = factors.update_sixteen(r, mean);
             for k in 0..N {
-                let inverse = inverse.merge(inverse, &ROWS_OF[N][k]);
+                let inverse = inverse.permute(&ROWS_OF[N][k]);
                 all_c[k % SUMS] = all_c[k % SUMS].add(squares[k]);
                 all_w[k % SUMS] = all_w[k % SUMS].add(squares[k].mul(inverse));
             }
@@ -102,6 +101,37 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
         V::call(AddFolded { sums: &all_w, n: N, line: &mut weighted_sums[0] });
     }
 }
+
+/// The sums of sixteen rows, which lie in `N` vectors.
+#[inline(always)]
+fn sums_of_packed<V: Lanes, const N: usize>(squares: &[V; N]) -> V {
+    let mut sums = *squares;
+    let mut count = N;
+    for level in 0..N.ilog2() {
+        count /= 2;
+        for i in 0..count {
+            let (a, b) = (sums[2 * i], sums[2 * i + 1]);
+            sums[i] = if level < 2 { a.pair_sums(b) } else { a.four_sums(b) };
+        }
+    }
+    if N == 1 { sums[0] } else { sums[0].permute(&SUM_OF_ROW[N]) }
+}
+
+/// For each `N`, in which lane [`sums_of_packed`] finds the sum of each row.
+static SUM_OF_ROW: [[u32; LANES]; 9] = {
+    let mut lanes = [[0; LANES]; 9];
+    let mut at = 0;
+    let mut row = 0;
+    while at < LANES {
+        // Vectors of two rows each: their first halves in one four, their second in the next.
+        lanes[8][at] = row / 8 * 8 + row % 2 * 4 + row % 8 / 2;
+        lanes[4][at] = row % 4 * 4 + row / 4;
+        lanes[2][at] = row % 8 / 2 * 4 + row / 8 * 2 + row % 2;
+        at += 1;
+        row += 1;
+    }
+    lanes
+};
 
 /// Adds sums of `n` columns, which repeat along the lanes, to the first `n` lanes of a line.
 struct AddFolded<'a, V: Lanes> {

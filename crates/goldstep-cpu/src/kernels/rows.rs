@@ -88,23 +88,29 @@ impl<R: Real> Factors<R> {
     /// Updates at most sixteen row factors from the row sums `S` and returns `1 / r`.
     #[inline(always)]
     pub(super) fn update<V: Lanes<Real = R>>(&self, r: &mut [R], sums: V) -> V {
+        let means = sums.div(V::splat(self.count));
         if let Some(r) = r.first_chunk_mut::<LANES>() {
-            return self.update_sixteen(r, sums);
+            return self.update_sixteen(r, means);
         }
         let mut lanes = [R::ONE; LANES];
         lanes[..r.len()].copy_from_slice(r);
-        let inverse = self.update_sixteen(&mut lanes, sums);
+        let inverse = self.update_sixteen(&mut lanes, means);
         r.copy_from_slice(&lanes[..r.len()]);
         inverse
     }
 
-    /// The same for sixteen.
+    /// `1 / n`.
+    pub(super) fn share(&self) -> R {
+        R::ONE / self.count
+    }
+
+    /// The same for sixteen, from the means `S / n`.
     #[inline(always)]
-    pub(super) fn update_sixteen<V>(&self, r: &mut [R; LANES], sums: V) -> V
+    pub(super) fn update_sixteen<V>(&self, r: &mut [R; LANES], means: V) -> V
     where
         V: Lanes<Real = R>,
     {
-        let new = self.moment.blend(V::load(r), sums.div(V::splat(self.count)));
+        let new = self.moment.blend(V::load(r), means);
         new.store(r);
         V::splat(R::ONE).div(new)
     }

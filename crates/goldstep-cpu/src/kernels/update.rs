@@ -4,7 +4,8 @@
 //! its factors taken together, for matrices of which [`crate::matrix`] has proved that no factor
 //! and no product leaves the normal range.
 
-use super::narrow::{COLUMNS_OF, NARROW, ROWS_OF};
+use super::narrow::NARROW;
+use super::narrow_update::{Factors, ROWS, narrow};
 use super::{CHAIN, Clip, Decay, Line, read_up_to, tree, write_up_to};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine};
@@ -12,13 +13,13 @@ use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};
 
 /// Independent sums of squares. They are part of the bits: [`SquareSum`] uses the same.
-const SUMS: usize = 4;
+pub(super) const SUMS: usize = 4;
 /// Elements that go into them at a time.
-const GROUP: usize = SUMS * LANES;
+pub(super) const GROUP: usize = SUMS * LANES;
 
 /// A sum of squares in two levels. It is part of the bits: an update and [`SquareSum`] go through
 /// a tile in the same steps.
-struct Squares<V> {
+pub(super) struct Squares<V> {
     sums: [V; SUMS],
     total: V,
     tails: V,
@@ -27,26 +28,26 @@ struct Squares<V> {
 
 impl<V: Lanes> Squares<V> {
     #[inline(always)]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let zero = V::zero();
         Self { sums: [zero; SUMS], total: zero, tails: zero, groups: 0 }
     }
 
     /// Adds vector `k` of a group.
     #[inline(always)]
-    fn add(&mut self, k: usize, x: V) {
+    pub(super) fn add(&mut self, k: usize, x: V) {
         self.sums[k] = self.sums[k].add(x.mul(x));
     }
 
     /// Adds a vector that belongs to no group.
     #[inline(always)]
-    fn add_tail(&mut self, x: V) {
+    pub(super) fn add_tail(&mut self, x: V) {
         self.tails = self.tails.add(x.mul(x));
     }
 
     /// Ends a run of groups.
     #[inline(always)]
-    fn pass(&mut self, groups: usize) {
+    pub(super) fn pass(&mut self, groups: usize) {
         self.groups += groups;
         if self.groups >= CHAIN {
             self.total = self.total.add(tree(self.sums));
@@ -56,7 +57,7 @@ impl<V: Lanes> Squares<V> {
     }
 
     #[inline(always)]
-    fn total(self) -> f64 {
+    pub(super) fn total(self) -> f64 {
         self.total.add(tree(self.sums)).total() + self.tails.total()
     }
 }
@@ -267,132 +268,4 @@ impl<T, V: Lanes + Memory<T>> Routine<V> for FlatSquares<'_, T> {
         }
         squares.total()
     }
-}
-
-/// The scales of a tile's rows and columns.
-#[derive(Clone, Copy)]
-struct Factors<'a, R> {
-    row_scale: &'a [Line<R>],
-    first_row: usize,
-    column_scale: &'a [Line<R>],
-}
-
-/// Rows whose factors are laid out at a time: a multiple of the elements of a group of sums.
-const ROWS: usize = SUMS * LANES;
-
-/// Writes `s_i·t_j` of `rows` rows of `n` columns, the first of which stands at `first` in the row
-/// scales. Each row overwrites what the last vector of the row before has written too much.
-struct LayOut<'a, R, const K: usize> {
-    layout: &'a mut [R],
-    n: usize,
-    rows: usize,
-    factors: Factors<'a, R>,
-    first: usize,
-}
-
-impl<V: Lanes, const K: usize> Routine<V> for LayOut<'_, V::Real, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { layout, n, rows, factors, first } = self;
-        let mut columns = [V::zero(); K];
-        for (column, line) in columns.iter_mut().zip(factors.column_scale) {
-            *column = V::load(&line.0);
-        }
-        for i in 0..rows {
-            let scale = V::splat(Line::flatten(factors.row_scale)[first + i]);
-            let (vectors, _) = layout[i * n..i * n + K * LANES].as_chunks_mut::<LANES>();
-            for k in 0..K {
-                scale.mul(columns[k]).store(&mut vectors[k]);
-            }
-        }
-    }
-}
-
-/// The same for at most sixteen columns, of which several rows fill a vector. `first` is a multiple
-/// of sixteen.
-struct LayOutPacked<'a, V: Lanes> {
-    layout: &'a mut [V::Real],
-    columns: &'a [V; LANES],
-    n: usize,
-    factors: Factors<'a, V::Real>,
-    first: usize,
-}
-
-impl<V: Lanes> Routine<V> for LayOutPacked<'_, V> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { layout, columns, n, factors, first } = self;
-        let (lines, _) = layout.as_chunks_mut::<LANES>();
-        let row_lines = &factors.row_scale[first / LANES..];
-        for (lines, rows) in lines.chunks_exact_mut(n).zip(row_lines).take(ROWS / LANES) {
-            let rows = V::load(&rows.0);
-            for ((line, &column), places) in lines.iter_mut().zip(columns).zip(&ROWS_OF[n]) {
-                rows.merge(rows, places).mul(column).store(line);
-            }
-        }
-    }
-}
-
-/// Updates a tile of few columns. `s_i·t_j` is laid out as the elements are; then rows do not
-/// matter.
-#[inline(always)]
-fn narrow<T: CpuElement, V, C, D>(
-    parameter: &mut [T],
-    gradient: Tile<'_, T>,
-    clip: C,
-    decay: D,
-    factors: Factors<'_, T::Real>,
-) -> f64
-where
-    V: Lanes<Real = T::Real> + Memory<T>,
-    C: Clip<T::Real>,
-    D: Decay<T::Real>,
-{
-    let n = gradient.columns();
-    let lines = n.div_ceil(LANES);
-    let mut layout = [T::Real::ZERO; ROWS * NARROW + NARROW];
-    let mut squares = Squares::<V>::new();
-    let mut row = factors.first_row;
-    let mut columns = [V::zero(); LANES];
-    if lines == 1 {
-        let scale = V::load(&factors.column_scale[0].0);
-        for (column, places) in columns.iter_mut().zip(&COLUMNS_OF[n]).take(n) {
-            *column = scale.merge(scale, places);
-        }
-    }
-    let parts = parameter.chunks_mut(ROWS * n).zip(gradient.elements().chunks(ROWS * n));
-    for (p, g) in parts {
-        let rows = p.len() / n;
-        let layout = &mut layout;
-        match lines {
-            1 => V::call(LayOutPacked { layout, columns: &columns, n, factors, first: row }),
-            2 => V::call(LayOut::<_, 2> { layout, n, rows, factors, first: row }),
-            _ => V::call(LayOut::<_, 4> { layout, n, rows, factors, first: row }),
-        }
-        row += rows;
-        let grouped = p.len() / GROUP * GROUP;
-        let (p, p_rest) = p.split_at_mut(grouped);
-        let (g, g_rest) = g.split_at(grouped);
-        let (f, f_rest) = layout.split_at(grouped);
-        let (p_groups, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
-        let (g_groups, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
-        let (f_groups, _) = f.as_chunks::<LANES>().0.as_chunks::<SUMS>();
-        for ((p, g), f) in p_groups.iter_mut().zip(g_groups).zip(f_groups) {
-            for k in 0..SUMS {
-                let u = clip.apply(V::read(&g[k])).mul(V::load(&f[k]));
-                squares.add(k, decay.apply(V::read(&p[k])).sub(u).write(&mut p[k]));
-            }
-        }
-        squares.pass(p_groups.len());
-        let (f_rest, _) = f_rest.as_chunks::<LANES>();
-        for ((p, g), f) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)).zip(f_rest) {
-            let u = clip.apply(read_up_to::<T, V>(g)).mul(V::load(f));
-            squares.add_tail(write_up_to(decay.apply(read_up_to::<T, V>(p)).sub(u), p));
-        }
-    }
-    squares.total()
 }

@@ -83,10 +83,23 @@ impl<R: Real> Lanes for ArrayLanes<R> {
         }))
     }
     #[inline(never)]
+    fn permute(self, index: &[u32; LANES]) -> Self {
+        Self(index.map(|at| self.0[at as usize % LANES]))
+    }
+    #[inline(always)]
     fn pair_sums(self, other: Self) -> Self {
         Self(from_fn(|i| {
-            let (source, at) = if i < 8 { (&self.0, 2 * i) } else { (&other.0, 2 * i - LANES) };
+            let source = if i % 4 < 2 { &self.0 } else { &other.0 };
+            let at = i / 4 * 4 + i % 2 * 2;
             source[at] + source[at + 1]
+        }))
+    }
+    #[inline(always)]
+    fn four_sums(self, other: Self) -> Self {
+        Self(from_fn(|i| {
+            let source = if i < 8 { &self.0 } else { &other.0 };
+            let at = i % 8 / 4 * 8 + i % 4;
+            source[at] + source[at + 4]
         }))
     }
 }

@@ -23,9 +23,10 @@ macro_rules! detected {
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $call:ident,
-        [$($register:literal),+] of $width:literal, pairs [$(($low:expr, $high:expr)),+],
+        [$($register:literal),+] of $width:literal,
         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident
-        $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident $merge:ident, $pair:ident
+        $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident $merge:ident $permute:ident,
+        $pair:ident $four:ident
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -98,10 +99,16 @@ macro_rules! lanes {
                 Self(detected!($merge(self.0, other.0, index)))
             }
             #[inline(always)]
+            fn permute(self, index: &[u32; LANES]) -> Self {
+                Self(detected!($permute(self.0, index)))
+            }
+            #[inline(always)]
             fn pair_sums(self, other: Self) -> Self {
-                let all = [self.0, other.0];
-                let all = all.as_flattened();
-                Self([$(detected!($pair(all[$low], all[$high]))),+])
+                Self([$(detected!($pair(self.0[$register], other.0[$register]))),+])
+            }
+            #[inline(always)]
+            fn four_sums(self, other: Self) -> Self {
+                Self(detected!($four(self.0, other.0)))
             }
         }
     };
@@ -109,31 +116,31 @@ macro_rules! lanes {
 
 lanes!(
     /// Sixteen f32 in one 512-bit register.
-    Avx512F32, f32, __m512, call_512, [0] of 16, pairs [(0, 1)],
+    Avx512F32, f32, __m512, call_512, [0] of 16,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps
-    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps merge_512_ps,
-    pair_512_ps
+    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps merge_512_ps permute_512_ps,
+    pair_512_ps four_512_ps
 );
 lanes!(
     /// Sixteen f64 in two 512-bit registers.
-    Avx512F64, f64, __m512d, call_512, [0, 1] of 8, pairs [(0, 1), (2, 3)],
+    Avx512F64, f64, __m512d, call_512, [0, 1] of 8,
     _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_sub_pd _mm512_mul_pd
-    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd merge_512_pd,
-    pair_512_pd
+    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd merge_512_pd permute_512_pd,
+    pair_512_pd four_512_pd
 );
 lanes!(
     /// Sixteen f32 in two 256-bit registers.
-    Avx2F32, f32, __m256, call_256, [0, 1] of 8, pairs [(0, 1), (2, 3)],
+    Avx2F32, f32, __m256, call_256, [0, 1] of 8,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
-    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps merge_256_ps,
-    pair_256_ps
+    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps merge_256_ps permute_256_ps,
+    pair_256_ps four_256_ps
 );
 lanes!(
     /// Sixteen f64 in four 256-bit registers.
-    Avx2F64, f64, __m256d, call_256, [0, 1, 2, 3] of 4, pairs [(0, 1), (2, 3), (4, 5), (6, 7)],
+    Avx2F64, f64, __m256d, call_256, [0, 1, 2, 3] of 4,
     _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_sub_pd _mm256_mul_pd
-    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd merge_256_pd,
-    pair_256_pd
+    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd merge_256_pd permute_256_pd,
+    pair_256_pd four_256_pd
 );
 
 #[inline(never)]
@@ -265,25 +272,59 @@ fn merge_256_pd(a: [__m256d; 4], b: [__m256d; 4], index: &[u32; LANES]) -> [__m2
 
 #[inline]
 #[target_feature(enable = "avx512f")]
+fn permute_512_ps(x: [__m512; 1], index: &[u32; LANES]) -> [__m512; 1] {
+    let index = detected!(_mm512_loadu_si512(index.as_ptr().cast()));
+    [_mm512_permutexvar_ps(index, x[0])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn permute_512_pd(x: [__m512d; 2], index: &[u32; LANES]) -> [__m512d; 2] {
+    let mut permuted = x;
+    for (half, permuted) in index.as_chunks::<8>().0.iter().zip(&mut permuted) {
+        let index = detected!(_mm256_loadu_si256(half.as_ptr().cast()));
+        *permuted = _mm512_permutex2var_pd(x[0], _mm512_cvtepu32_epi64(index), x[1]);
+    }
+    permuted
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn permute_256_ps(x: [__m256; 2], index: &[u32; LANES]) -> [__m256; 2] {
+    let mut permuted = x;
+    for (half, permuted) in index.as_chunks::<8>().0.iter().zip(&mut permuted) {
+        let index = detected!(_mm256_loadu_si256(half.as_ptr().cast()));
+        // The sign bit, which a blend looks at, of the second register.
+        let second = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+        let low = _mm256_permutevar8x32_ps(x[0], index);
+        *permuted = _mm256_blendv_ps(low, _mm256_permutevar8x32_ps(x[1], index), second);
+    }
+    permuted
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn permute_256_pd(x: [__m256d; 4], index: &[u32; LANES]) -> [__m256d; 4] {
+    merge_256_pd(x, x, index)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
 fn pair_512_ps(a: __m512, b: __m512) -> __m512 {
-    let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-    _mm512_add_ps(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+    _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b))
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn pair_512_pd(a: __m512d, b: __m512d) -> __m512d {
-    let even = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
-    let odd = _mm512_or_si512(even, _mm512_set1_epi64(1));
-    _mm512_add_pd(_mm512_permutex2var_pd(a, even, b), _mm512_permutex2var_pd(a, odd, b))
+    let sums = _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+    _mm512_permutex_pd::<0xD8>(sums)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pair_256_ps(a: __m256, b: __m256) -> __m256 {
-    let sums = _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xDD>(a, b));
-    _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(sums)))
+    _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xDD>(a, b))
 }
 
 #[inline]
@@ -291,6 +332,38 @@ fn pair_256_ps(a: __m256, b: __m256) -> __m256 {
 fn pair_256_pd(a: __m256d, b: __m256d) -> __m256d {
     let sums = _mm256_add_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
     _mm256_permute4x64_pd::<0xD8>(sums)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn four_512_ps(a: [__m512; 1], b: [__m512; 1]) -> [__m512; 1] {
+    let even = _mm512_shuffle_f32x4::<0x88>(a[0], b[0]);
+    [_mm512_add_ps(even, _mm512_shuffle_f32x4::<0xDD>(a[0], b[0]))]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn four_512_pd(a: [__m512d; 2], b: [__m512d; 2]) -> [__m512d; 2] {
+    [a, b].map(|[x, y]| {
+        let even = _mm512_shuffle_f64x2::<0x44>(x, y);
+        _mm512_add_pd(even, _mm512_shuffle_f64x2::<0xEE>(x, y))
+    })
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_256_ps(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+    [a, b].map(|[x, y]| {
+        let even = _mm256_permute2f128_ps::<0x20>(x, y);
+        _mm256_add_ps(even, _mm256_permute2f128_ps::<0x31>(x, y))
+    })
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_256_pd(a: [__m256d; 4], b: [__m256d; 4]) -> [__m256d; 4] {
+    let sum = |x: [__m256d; 4], i: usize| _mm256_add_pd(x[i], x[i + 1]);
+    [sum(a, 0), sum(a, 2), sum(b, 0), sum(b, 2)]
 }
 
 /// Elements of the register `index` that lie inside a head of `length` elements.
