@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdout};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use goldstep_conformance::explain::{Cause, explain};
@@ -103,6 +103,8 @@ impl Verify {
         let suspects = mutants::suspects();
         let explained = |(subject, report): (&Subject, &Report)| {
             let oracle = backends::oracle_for(subject);
+            let _shown = (!report.agrees())
+                .then(|| Spinner::new(format!("explaining what differs in {}", subject.name)));
             explain(&golden, report, subject, Some(&oracle), &suspects)
         };
         let causes: Vec<Vec<Cause>> = subjects.iter().zip(&reports).map(explained).collect();
@@ -213,6 +215,23 @@ fn progress_bar(runs: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// What is going on, on a terminal, until this is dropped.
+struct Spinner(ProgressBar);
+
+impl Spinner {
+    fn new(what: String) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 fn terminal_width() -> usize {

@@ -267,12 +267,27 @@ impl Error {
 /// The largest error of a tensor, in the unit of `allowance`.
 #[must_use]
 pub fn largest_error(allowance: Allowance, dtype: DType, compared: &Compared<'_>) -> Error {
-    let pairs = || compared.expected.iter().zip(compared.actual);
-    if pairs().all(|(expected, actual)| expected.to_bits() == actual.to_bits()) {
+    let mut pairs = compared.expected.iter().zip(compared.actual);
+    if pairs.all(|(expected, actual)| expected.to_bits() == actual.to_bits()) {
         return Error::NONE;
     }
     let mut largest = Error::NONE;
-    for (element, (&expected, &actual)) in pairs().enumerate() {
+    for (element, error) in errors(allowance, dtype, compared).enumerate() {
+        if error > largest.error {
+            largest = Error { element, error };
+        }
+    }
+    largest
+}
+
+/// The error of every element, in the unit of `allowance`.
+pub(crate) fn errors(
+    allowance: Allowance,
+    dtype: DType,
+    compared: &Compared<'_>,
+) -> impl Iterator<Item = f64> {
+    let pairs = compared.expected.iter().zip(compared.actual).enumerate();
+    pairs.map(move |(element, (&expected, &actual))| {
         let unit = |error: f64| match allowance {
             Allowance::Exact => f64::INFINITY,
             Allowance::Anchored(_) => {
@@ -290,16 +305,12 @@ pub fn largest_error(allowance: Allowance, dtype: DType, compared: &Compared<'_>
             }
             Allowance::Scaled(_) => ratio(error, dtype.epsilon() * compared.scale),
         };
-        let error = match difference(expected, actual) {
-            Difference::None => continue,
+        match difference(expected, actual) {
+            Difference::None => 0.0,
             Difference::Infinite => f64::INFINITY,
             Difference::Finite(error) => unit(error),
-        };
-        if error > largest.error {
-            largest = Error { element, error };
         }
-    }
-    largest
+    })
 }
 
 /// Whether two numbers are the same: NaN is NaN, −0 is 0.

@@ -50,7 +50,7 @@ pub use implementation::{
 };
 pub use in_process::{Builds, InProcess, Observed, Plain, Session};
 pub use invocation::{Invocation, quoted};
-pub use judge::{Check, Divergence, Finding, Focus, Judge, Outcome, ValueDifference};
+pub use judge::{Check, Divergence, Finding, Focus, Judge, Likeness, Outcome, ValueDifference};
 pub use known::{Known, KnownDifference};
 pub use observed::{Observations, Worst};
 pub use run::{FamilyReport, Report, run};

@@ -198,7 +198,9 @@ pub fn run(
         family.differ.sort_by_key(|(position, _)| *position);
         family.broken.sort_by_key(|(position, _)| *position);
     }
-    let stale = if selection.is_complete() { register.stale(golden) } else { Vec::new() };
+    let mut stale = if selection.is_complete() { register.stale(golden) } else { Vec::new() };
+    // A run that ended before says nothing about what comes later in it.
+    stale.retain(|entry| !families.iter().any(|family| family.cut_off(entry, golden)));
     Ok(Report {
         name: subject.name.clone(),
         invocation: subject.invocation.clone(),
@@ -282,6 +284,16 @@ impl Shared<'_> {
 }
 
 impl FamilyReport {
+    /// Whether a run that the entry names differs from tf.keras or has no answer.
+    fn cut_off(&self, entry: &KnownDifference, golden: &Golden) -> bool {
+        let family = &golden.families()[self.family];
+        let case = entry.case.as_ref().map(|case| family.position(case));
+        let named = |position: &usize| case.is_none_or(|case| case == Some(*position));
+        self.id == entry.family
+            && (self.differ.iter().any(|(position, _)| named(position))
+                || self.broken.iter().any(|(position, _)| named(position)))
+    }
+
     fn take(&mut self, position: usize, outcome: Outcome, refusal: bool) {
         match outcome {
             Outcome::Agrees => {

@@ -5,14 +5,15 @@ use std::fmt::{self, Write as _};
 use goldstep_core::DType;
 
 use crate::agreement::{Allowance, Mode, Quantity};
-use crate::implementation::Variable;
+use crate::implementation::{GradientValues, Variable};
 use crate::invocation::{Invocation, quoted};
-use crate::judge::{Finding, ValueDifference};
+use crate::judge::{Finding, Likeness, ValueDifference};
 use crate::report::numbers::{bits, decimal, error as figure, index as indices, shape, thousands};
 
 use super::causal::CausalState;
 use super::cause::Cause;
-use super::formula::formula;
+use super::formula::{causes, formula};
+use super::places::places;
 
 /// Families that a block describes before it only names them.
 const MOST_FAMILIES: usize = 4;
@@ -60,12 +61,7 @@ impl Cause {
     /// The variable that differs.
     #[must_use]
     pub fn variable(&self) -> Option<&Variable> {
-        let index = match &self.divergence.finding {
-            Finding::Value(difference) => difference.variable?,
-            Finding::Shape { variable, .. } => *variable,
-            Finding::Accepted { .. } | Finding::Refused { .. } => return None,
-        };
-        self.case.variables.get(index)
+        self.case.variables.get(self.divergence.variable()?)
     }
 
     fn write(&self, out: &mut String, subject: &str, invocation: &Invocation) -> fmt::Result {
@@ -83,7 +79,7 @@ impl Cause {
         self.write_place(out)?;
         self.write_finding(out)?;
         self.write_causal(out)?;
-        self.write_formula(out)?;
+        self.write_formula(out, subject)?;
         self.write_diagnosis(out)?;
         line(out, "reproduce", &self.reproduce(invocation))?;
         let (variables, steps) = (self.case.variables.len(), self.case.steps.len());
@@ -171,7 +167,20 @@ impl Cause {
         }
         line(out, "expected", &number(difference.expected))?;
         let error = off(difference.error, difference.allowance);
-        line(out, "actual", &format!("{}   {error}", number(difference.actual)))
+        line(out, "actual", &format!("{}   {error}", number(difference.actual)))?;
+        let Some(variable) = self.variable() else { return Ok(()) };
+        let shape = field_shape(difference.quantity, &variable.shape);
+        let likeness = difference.likeness.map(|one| likeness_text(one, difference.wrong.len()));
+        // Of a single one everything has been said.
+        let places =
+            (shape.iter().product::<usize>() > 1).then(|| places(&shape, &difference.wrong));
+        match (places, likeness) {
+            (None, None) => Ok(()),
+            (Some(text), None) | (None, Some(text)) => line(out, "wrong elements", &text),
+            (Some(places), Some(likeness)) => {
+                line(out, "wrong elements", &format!("{places}; {likeness}"))
+            }
+        }
     }
 
     fn write_causal(&self, out: &mut String) -> fmt::Result {
@@ -212,21 +221,43 @@ impl Cause {
     }
 
     /// What the first wrong quantity is, and where a correct implementation computes it.
-    fn write_formula(&self, out: &mut String) -> fmt::Result {
+    fn write_formula(&self, out: &mut String, subject: &str) -> fmt::Result {
         let wrong = self.causal.iter().find(|entry| entry.state == CausalState::Wrong);
         let quantity = wrong.map_or_else(|| self.divergence.quantity(), |entry| entry.quantity);
         let Some((labels, text)) = formula(quantity) else { return Ok(()) };
         line(out, "what it is", &format!("{}: {text}", quantity.name()))?;
         if labels.is_empty() {
-            Ok(())
-        } else {
-            line(out, "compare with", &format!("{labels} in {STEP}"))
+            return Ok(());
         }
+        line(out, "compare with", &format!("{labels} in {STEP}"))?;
+        let unseen: Vec<String> = causes(quantity)
+            .iter()
+            .filter(|cause| self.causal.iter().all(|entry| entry.quantity != **cause))
+            .filter(|cause| **cause != Quantity::ClippedGradient || self.changes_gradients())
+            .filter_map(|cause| Some(format!("{} ({})", cause.name(), formula(*cause)?.0)))
+            .collect();
+        if unseen.is_empty() || self.causal.is_empty() {
+            return Ok(());
+        }
+        line(out, "or before it", &format!("{}: not shown by {subject}", unseen.join(", ")))
+    }
+
+    /// Whether gradients are clipped or come as rows.
+    fn changes_gradients(&self) -> bool {
+        let clips = |name: &str| self.case.arguments.get(name).is_some_and(|one| !one.is_null());
+        let gradients = || self.case.steps.iter().flat_map(|step| &step.gradients).flatten();
+        ["clipnorm", "global_clipnorm", "clipvalue"].into_iter().any(clips)
+            || gradients().any(|one| matches!(one, GradientValues::Sparse { .. }))
     }
 
     fn write_diagnosis(&self, out: &mut String) -> fmt::Result {
         let Some(diagnosis) = &self.diagnosis else {
-            return writeln!(out, "looks like         no known mistake");
+            let known = if self.compared {
+                "no known mistake"
+            } else {
+                "not compared with known mistakes: what differs is too large for that"
+            };
+            return writeln!(out, "looks like         {known}");
         };
         let names = diagnosis.names.iter().map(|(id, what)| format!("{id}: {what}"));
         let mut names = names.collect::<Vec<_>>().join("\n                or ");
@@ -234,8 +265,14 @@ impl Cause {
             write!(names, "\n                or {} others", diagnosis.further)?;
         }
         let (matched, examined) = (diagnosis.matched, diagnosis.examined);
-        let how = if diagnosis.is_complete() {
-            format!("matches all {examined} examined within {} ULP", figure(diagnosis.distance))
+        let within = format!("within {} ULP", figure(diagnosis.distance));
+        let how = if diagnosis.partly {
+            format!(
+                "matches what differs in all {examined} examined {within}, but would differ \
+                 elsewhere too: perhaps one of several code paths"
+            )
+        } else if diagnosis.is_complete() {
+            format!("matches all {examined} examined {within}")
         } else {
             format!("matches {matched} of {examined} examined: nearest, not all of it")
         };
@@ -245,6 +282,20 @@ impl Cause {
 
 fn line(out: &mut String, label: &str, text: &str) -> fmt::Result {
     writeln!(out, "  {label:<16} {text}")
+}
+
+/// What all wrong elements have in common.
+fn likeness_text(likeness: Likeness, wrong: usize) -> String {
+    let (are, each) = if wrong == 1 { ("it is", "it") } else { ("all are", "each") };
+    match likeness {
+        Likeness::Unchanged => format!("{are} as before the step"),
+        Likeness::Nan => format!("{are} NaN"),
+        Likeness::Zero => format!("{are} 0"),
+        Likeness::Multiple(factor) => format!("{each} is {factor:.4} times what is expected"),
+        Likeness::Change(factor) => {
+            format!("{each} has changed by {factor:.4} times what is expected")
+        }
+    }
 }
 
 /// The beginning of a message that may run to many lines.

@@ -5,20 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::agreement::Quantity;
-use crate::arguments::{default, is_default};
+use crate::arguments::is_default;
 use crate::golden::{Case, Family, Golden, Traces, Trial};
-use crate::implementation::{GradientValues, Implementation};
+use crate::implementation::Implementation;
 use crate::judge::{Divergence, Finding};
 use crate::run::Report;
 use crate::subject::Subject;
 
 use super::causal::{CausalEntry, strip};
-use super::diagnosis::{Diagnosis, Suspect, diagnose};
-use super::predicate::{Feature, NO, Run, YES, describe};
+use super::diagnosis::{Diagnosis, Examiner, Suspect};
+use super::features::features;
+use super::look::Look;
+use super::predicate::describe;
 use super::shrink::shrink;
 
-/// Runs of a group that are looked at to name it.
-const MOST_SAMPLES: usize = 64;
+/// Elements of a variable that a person still reads.
+const READABLE: usize = 64;
 /// Causes beyond this number are counted, not explained.
 const MOST_CAUSES: usize = 8;
 
@@ -39,6 +41,8 @@ pub struct Cause {
     pub causal: Vec<CausalEntry>,
     /// Which known mistake it looks like.
     pub diagnosis: Option<Diagnosis>,
+    /// Whether the known mistakes were tried at all: not where every run that differs is too large.
+    pub compared: bool,
 }
 
 /// A family in which a cause shows.
@@ -59,20 +63,21 @@ pub struct Part {
 }
 
 /// Failing runs of one family with the same first sign.
-struct Group {
+pub(super) struct Group {
     /// Into the report's families.
-    family: usize,
+    pub(super) family: usize,
     /// Into the family's list of differing runs.
-    failing: Vec<usize>,
-    sign: Sign,
+    pub(super) failing: Vec<usize>,
+    pub(super) sign: Sign,
     diagnosis: Option<Diagnosis>,
+    compared: bool,
 }
 
 /// What differs first, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Sign {
+pub(super) struct Sign {
     kind: u8,
-    quantity: Quantity,
+    pub(super) quantity: Quantity,
 }
 
 /// Explains what differs in a report, the most frequent cause first.
@@ -89,21 +94,31 @@ pub fn explain(
 ) -> Vec<Cause> {
     let Ok(mut implementation) = (subject.make)() else { return Vec::new() };
     let mut oracle = oracle.and_then(|oracle| (oracle.make)().ok());
-    let mut groups = groups(report);
-    for group in &mut groups {
-        let family = &golden.families()[report.families[group.family].family];
-        group.diagnosis = named(implementation.as_mut(), group, family, report, suspects);
-    }
+    let mut examiner = Examiner::new(suspects);
     let mut causes: Vec<Vec<Group>> = Vec::new();
-    for group in groups {
-        let same = |cause: &&mut Vec<Group>| match (&cause[0].diagnosis, &group.diagnosis) {
+    for mut group in groups(report) {
+        let family = &golden.families()[report.families[group.family].family];
+        let diagnosed = causes.iter().filter_map(|cause| cause[0].diagnosis.clone()).collect();
+        let look = Look { group: &group, family, report };
+        examiner.compared = suspects.is_empty();
+        let found = look.named(&mut examiner, implementation.as_mut(), diagnosed);
+        group.compared = examiner.compared;
+        let same = |cause: &&mut Vec<Group>| match (&cause[0].diagnosis, &found) {
             (Some(one), Some(other)) => one.names.iter().any(|name| other.names.contains(name)),
             (None, None) => cause[0].sign == group.sign,
             _ => false,
         };
         match causes.iter_mut().find(same) {
-            Some(cause) => cause.push(group),
-            None => causes.push(vec![group]),
+            Some(cause) => {
+                if let (Some(first), Some(found)) = (&mut cause[0].diagnosis, found) {
+                    first.join(found);
+                }
+                cause.push(group);
+            }
+            None => {
+                group.diagnosis = found;
+                causes.push(vec![group]);
+            }
         }
     }
     causes.sort_by_key(|groups| {
@@ -128,6 +143,7 @@ fn groups(report: &Report) -> Vec<Group> {
             failing,
             sign,
             diagnosis: None,
+            compared: false,
         }));
     }
     groups
@@ -141,39 +157,6 @@ fn sign(divergence: &Divergence) -> Sign {
         Finding::Refused { .. } => 3,
     };
     Sign { kind, quantity: divergence.quantity() }
-}
-
-fn named(
-    implementation: &mut dyn Implementation,
-    group: &Group,
-    family: &Family,
-    report: &Report,
-    suspects: &[Suspect],
-) -> Option<Diagnosis> {
-    let own = &report.families[group.family];
-    let failing: BTreeSet<usize> = own.differ.iter().map(|(position, _)| *position).collect();
-    let refusals = group.sign.quantity == Quantity::Refusal;
-    let failed = group.failing.iter().map(|at| own.differ[*at].0);
-    let can = &report.description.capabilities;
-    let trial = |position: usize| family.trial(position).expecting(&can.expectation);
-    // What it does not do says nothing about it: it would be asked without those arguments.
-    let passed = (0..family.len()).filter(|position| {
-        let trial = trial(*position);
-        !failing.contains(position)
-            && (refusals || trial.expectation.error.is_none())
-            && can.lack(&trial).is_none()
-    });
-    let trials = |positions: Vec<usize>| -> Vec<Trial<'_>> {
-        thinned(&positions).into_iter().map(trial).collect()
-    };
-    let (failed, passed) = (trials(failed.collect()), trials(passed.collect()));
-    diagnose(implementation, can, &failed, &passed, suspects)
-}
-
-/// At most so many, spread over the list.
-fn thinned(positions: &[usize]) -> Vec<usize> {
-    let step = positions.len().div_ceil(MOST_SAMPLES).max(1);
-    positions.iter().step_by(step).copied().collect()
 }
 
 fn cause(
@@ -198,19 +181,26 @@ fn cause(
     }
     parts.sort_by_key(|part| std::cmp::Reverse(part.failing));
 
+    let first = parts.first()?.family.clone();
     let simplest = |group: &Group| {
         let own = &report.families[group.family];
         let family = &golden.families()[own.family];
         let rank = |at: &usize| {
             let (position, divergence) = &own.differ[*at];
             let trial = family.trial(*position);
-            (set_arguments(&trial).len(), divergence.step, trial.steps.len(), *position, *at)
+            let elements = differing_elements(&trial, divergence);
+            Rank {
+                large: elements > READABLE,
+                elsewhere: own.id != first,
+                arguments: set_arguments(&trial).len(),
+                step: divergence.step,
+                work: elements * trial.steps.len(),
+                place: (group.family, *at),
+            }
         };
-        group.failing.iter().map(rank).min().map(|rank| (rank, group.family))
+        group.failing.iter().map(rank).min()
     };
-    let first = parts.first()?.family.clone();
-    let in_first = groups.iter().filter(|group| report.families[group.family].id == first);
-    let ((.., at), family) = in_first.filter_map(simplest).min()?;
+    let (family, at) = groups.iter().filter_map(simplest).min()?.place;
     let own = &report.families[family];
     let (position, divergence) = &own.differ[at];
     let trial = golden.families()[own.family].trial(*position).expecting(claimed);
@@ -220,8 +210,29 @@ fn cause(
     let causal = strip(implementation, oracle, &small, &divergence);
     let arguments = set_arguments(&trial);
     let name = trial.name();
+    let compared = groups.iter().any(|group| group.compared);
     let diagnosis = groups.into_iter().find_map(|group| group.diagnosis);
-    Some(Cause { parts, name, arguments, causal, case, divergence, diagnosis })
+    Some(Cause { parts, name, arguments, causal, case, divergence, diagnosis, compared })
+}
+
+/// By what the run is chosen that stands for all: small enough to be read, then of the family with
+/// the most of them, with the fewest arguments, early and cheap.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    large: bool,
+    elsewhere: bool,
+    arguments: usize,
+    step: Option<usize>,
+    work: usize,
+    place: (usize, usize),
+}
+
+/// Elements of the variable that differs, or of all.
+fn differing_elements(trial: &Trial<'_>, divergence: &Divergence) -> usize {
+    match divergence.variable().and_then(|variable| trial.variables.get(variable)) {
+        Some(variable) => variable.initial.len(),
+        None => trial.variables.iter().map(|variable| variable.initial.len()).sum(),
+    }
 }
 
 fn part(family: &Family, chosen: usize, positions: Vec<usize>, claimed: &str) -> Part {
@@ -250,83 +261,8 @@ fn part(family: &Family, chosen: usize, positions: Vec<usize>, claimed: &str) ->
     }
 }
 
-/// What runs of a family differ in.
-fn features(
-    family: &Family,
-    candidates: &[usize],
-    failing: &BTreeSet<usize>,
-) -> (Vec<Feature>, Vec<Run>) {
-    if let Traces::Grid(grid) = &family.traces {
-        let feature = |axis: &crate::golden::Axis| Feature {
-            name: axis.argument.clone(),
-            values: axis.values.iter().map(shown).collect(),
-        };
-        let run = |position: &usize| Run {
-            values: grid.digits(grid.number(*position)),
-            failed: failing.contains(position),
-        };
-        return (grid.axes().iter().map(feature).collect(), candidates.iter().map(run).collect());
-    }
-    let described: Vec<BTreeMap<String, String>> =
-        candidates.iter().map(|position| properties(&family.trial(*position))).collect();
-    let names: BTreeSet<&String> = described.iter().flat_map(BTreeMap::keys).collect();
-    let mut features = Vec::new();
-    let mut runs: Vec<Run> = candidates
-        .iter()
-        .map(|position| Run { values: Vec::new(), failed: failing.contains(position) })
-        .collect();
-    for name in names {
-        let value = |one: &BTreeMap<String, String>| {
-            one.get(name).cloned().unwrap_or_else(|| default(name).map(shown).unwrap_or_default())
-        };
-        let values: BTreeSet<String> = described.iter().map(value).collect();
-        let values: Vec<String> = values.into_iter().collect();
-        for (run, one) in runs.iter_mut().zip(&described) {
-            let own = value(one);
-            run.values.push(values.iter().position(|value| *value == own).unwrap_or_default());
-        }
-        features.push(Feature { name: name.clone(), values });
-    }
-    (features, runs)
-}
-
-/// What a self-contained case is like: its arguments, and what happens in it.
-fn properties(trial: &Trial<'_>) -> BTreeMap<String, String> {
-    let mut properties: BTreeMap<String, String> = set_arguments(trial).into_iter().collect();
-    let mut note = |name: &str, holds: bool| {
-        properties.insert(name.to_owned(), if holds { YES } else { NO }.to_owned());
-    };
-    let gradients = || trial.steps.iter().flat_map(|step| &step.gradients);
-    note("missing gradients", gradients().any(Option::is_none));
-    let rows = || {
-        gradients().flatten().filter_map(|gradient| match gradient {
-            GradientValues::Sparse { indices, .. } => Some(indices),
-            GradientValues::Dense(_) => None,
-        })
-    };
-    note("sparse gradients", rows().next().is_some());
-    let repeated = |indices: &Vec<i64>| {
-        let distinct: BTreeSet<&i64> = indices.iter().collect();
-        distinct.len() < indices.len()
-    };
-    note("rows given twice", rows().any(repeated));
-    note("negative indices", rows().flatten().any(|index| *index < 0));
-    let shapes = || trial.variables.iter().map(|one| &one.shape);
-    note("axes of length 1", shapes().any(|shape| shape.contains(&1)));
-    note("axes of length 0", shapes().any(|shape| shape.contains(&0)));
-    note("variables of rank 2", shapes().any(|shape| shape.len() == 2));
-    note("variables of rank 3 or more", shapes().any(|shape| shape.len() > 2));
-    note("several variables", trial.variables.len() > 1);
-    note("constraints", trial.variables.iter().any(|one| one.constraint.is_some()));
-    note("exclusions", !trial.exclude_from_weight_decay.is_empty());
-    note("assigned rates", trial.steps.iter().any(|step| step.learning_rate.is_some()));
-    note("more than one step", trial.steps.len() > 1);
-    properties.insert("dtype".to_owned(), trial.dtype.name().to_owned());
-    properties
-}
-
 /// The arguments that are not Keras's defaults, as they are shown.
-fn set_arguments(trial: &Trial<'_>) -> Vec<(String, String)> {
+pub(super) fn set_arguments(trial: &Trial<'_>) -> Vec<(String, String)> {
     let set = trial.arguments.iter().filter(|(name, value)| !is_default(name, value));
     set.map(|(name, value)| (name.clone(), shown(value))).collect()
 }

@@ -29,6 +29,17 @@ pub(super) const fn formula(quantity: Quantity) -> Option<(&'static str, &'stati
     })
 }
 
+/// The intermediates that a quantity is computed from, which not every implementation shows.
+pub(super) const fn causes(quantity: Quantity) -> &'static [Quantity] {
+    match quantity {
+        Quantity::R | Quantity::C | Quantity::V => &[Quantity::ClippedGradient],
+        Quantity::Variable => {
+            &[Quantity::ParameterRms, Quantity::Alpha, Quantity::Update, Quantity::UpdateRms]
+        }
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -4,9 +4,10 @@ use goldstep_core::DType;
 use serde_json::Value;
 
 use super::replay::Run;
-use super::{Check, End, Finding, ValueDifference};
+use super::{Check, End, Finding, Likeness, ValueDifference};
 use crate::agreement::{
-    Allowance, Circumstances, Compared, Error, Mode, Quantity, allowance, largest_error, same,
+    Allowance, Circumstances, Compared, Error, Mode, Quantity, allowance, errors, largest_error,
+    same,
 };
 use crate::golden::Expected;
 use crate::implementation::{StateField, StepResponse};
@@ -264,7 +265,9 @@ impl Run<'_, '_> {
         }
         checks.sort_by_key(|check| check.quantity);
         let before = variable.and_then(|variable| self.before(step, check.quantity, variable));
-        let difference = value_difference(variable, before, compared, error, check, checks);
+        let dtype = if variable.is_some() { self.trial.dtype } else { DType::Float32 };
+        let place = (variable, before, dtype);
+        let difference = value_difference(place, compared, error, check, checks);
         self.diverges(Some(step.index + 1), Finding::Value(difference))
     }
 
@@ -301,8 +304,8 @@ impl Run<'_, '_> {
             self.check(quantity, index, Some(variable), allowance, self.trial.dtype, &compared);
         if !check.agrees() && !self.is_known(quantity) {
             let before = compared.anchors[0];
-            let difference =
-                value_difference(Some(variable), before, &compared, error, check, vec![check]);
+            let place = (Some(variable), before, self.trial.dtype);
+            let difference = value_difference(place, &compared, error, check, vec![check]);
             return Err(self.diverges(None, Finding::Value(difference)));
         }
         Ok(())
@@ -337,13 +340,17 @@ impl Run<'_, '_> {
 }
 
 fn value_difference(
-    variable: Option<usize>,
-    before: Option<&[f64]>,
+    (variable, before, dtype): (Option<usize>, Option<&[f64]>, DType),
     compared: &Compared<'_>,
     Error { element, error }: Error,
     check: Check,
     checks: Vec<Check>,
 ) -> ValueDifference {
+    let allowed = check.allowance.figure();
+    let errors = errors(check.allowance, dtype, compared).enumerate();
+    let wrong: Vec<usize> =
+        errors.filter(|(_, error)| *error > allowed).map(|(at, _)| at).collect();
+    let likeness = Likeness::of(check.quantity, &wrong, before, compared);
     ValueDifference {
         quantity: check.quantity,
         variable,
@@ -354,6 +361,8 @@ fn value_difference(
         error,
         allowance: check.allowance,
         checks,
+        wrong,
+        likeness,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One run, forced and free, against what tf.keras did.
 
 mod compare;
+mod likeness;
 mod outcome;
 mod replay;
 
@@ -11,6 +12,7 @@ use crate::known::Known;
 use crate::observed::Observations;
 
 pub(crate) use compare::{TENSORS, answered, golden, magnitude};
+pub use likeness::Likeness;
 pub use outcome::{Check, Divergence, Finding, Outcome, ValueDifference};
 use replay::Run;
 pub(crate) use replay::{build, is_schedule, slices};

@@ -1,5 +1,6 @@
 //! What comes of a run.
 
+use super::likeness::Likeness;
 use crate::agreement::{Allowance, Mode, Quantity};
 use crate::golden::ExpectedError;
 use crate::implementation::Failure;
@@ -88,6 +89,10 @@ pub struct ValueDifference {
     pub allowance: Allowance,
     /// Everything that was compared for that variable in that step, in causal order.
     pub checks: Vec<Check>,
+    /// The positions of all elements that are further off than they may be.
+    pub wrong: Vec<usize>,
+    /// What these have in common.
+    pub likeness: Option<Likeness>,
 }
 
 /// One comparison of a step.
@@ -117,6 +122,16 @@ impl Divergence {
             Finding::Value(difference) => difference.quantity,
             Finding::Shape { quantity, .. } => *quantity,
             Finding::Accepted { .. } | Finding::Refused { .. } => Quantity::Refusal,
+        }
+    }
+
+    /// The position of the variable that differs, if it is one.
+    #[must_use]
+    pub const fn variable(&self) -> Option<usize> {
+        match &self.finding {
+            Finding::Value(difference) => difference.variable,
+            Finding::Shape { variable, .. } => Some(*variable),
+            Finding::Accepted { .. } | Finding::Refused { .. } => None,
         }
     }
 }
