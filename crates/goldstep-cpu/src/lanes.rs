@@ -44,6 +44,8 @@ pub trait Lanes: Copy {
     fn greater(self, other: Self) -> Self;
     /// Zero where the magnitude is below the smallest normal number; NaN stays.
     fn flush(self) -> Self;
+    /// Whether every lane is below the other's; NaN is not.
+    fn is_below(self, other: Self) -> bool;
     /// `if_zero` where this is zero of either sign, `otherwise` elsewhere and where this is NaN.
     fn select_zero(self, if_zero: Self, otherwise: Self) -> Self;
     /// In lane `l` lane `index[l]` of this one, or lane `index[l] - 16` of the other. Every index is

@@ -18,7 +18,7 @@ use crate::kernels::columns::ColumnStatistics;
 use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
 use crate::kernels::rows::RowStatistics;
-use crate::kernels::small::{Limits, SmallSums};
+use crate::kernels::small::{Limits, SmallRange};
 use crate::kernels::{Extent, Line, Unclipped};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut};
@@ -97,16 +97,17 @@ impl<R: Real> Summary<R> {
 
     /// What has to hold for all of sixteen small matrices, so that [`of_group`](Self::of_group)
     /// describes each of them. The same conditions as for one.
-    pub(crate) fn limits(clip_threshold: R) -> Limits {
+    pub(crate) fn limits(clip_threshold: R) -> Limits<R> {
         let (low, high) = Self::range();
         let threshold = clip_threshold.to_f64();
         let least = R::MIN_POSITIVE.to_f64() / (1e-7 * threshold * threshold);
-        Limits { low: low.max(least), high: high.min(1.0 / low) }
+        let (low, high) = (low.max(least), high.min(1.0 / low));
+        Limits { low: R::round_from(low), high: R::round_from(high) }
     }
 
     /// The summary of each of sixteen small matrices within the limits.
-    pub(crate) fn of_group(sums: SmallSums) -> Self {
-        let range = (sums.lowest, sums.highest);
+    pub(crate) fn of_group(range: SmallRange) -> Self {
+        let range = (range.lowest, range.highest);
         Self::regular(range, range, range)
     }
 

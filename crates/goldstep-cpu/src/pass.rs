@@ -1,12 +1,14 @@
 //! The second pass over a parameter: update, average, constraint, block by block.
 
+use std::ops::Range;
+
 use goldstep_core::{Constraint, SecondMomentUnderflow};
 
 use crate::execute::{Context, Split, each_block, fold_back};
 use crate::kernels::elements::{Blend, constrain};
 use crate::kernels::full::FullUpdate;
 use crate::kernels::literal::{Factors, LiteralUpdate};
-use crate::kernels::small::{SmallScales, SmallUpdate};
+use crate::kernels::small::{BATCH, SmallScales, SmallUpdate};
 use crate::kernels::update::{SquareSum, Update};
 use crate::kernels::{Decayed, Line, Unclipped, Undecayed};
 use crate::lanes::LANES;
@@ -172,12 +174,24 @@ impl<R: Real> Pass<'_, R> {
                 if let Some(scratch) = &mut scratch
                     && let Some(scale) = summary.regular_scale(self.scale)
                 {
+                    let left = (share.gradient.rows() - b) / LANES;
+                    let batch = summaries[index / LANES..].iter().take(left.min(BATCH));
+                    let is_regular =
+                        |summary: &&Summary<R>| summary.regular_scale(self.scale).is_some();
+                    let count = batch.take_while(is_regular).count() * LANES;
                     let factors = (
-                        &row_factor[index * rows..(index + LANES) * rows],
-                        &column_factor[index * columns..(index + LANES) * columns],
+                        &row_factor[index * rows..(index + count) * rows],
+                        &column_factor[index * columns..(index + count) * columns],
                     );
-                    self.small_update(&mut share, b, (rows, columns), factors, (scale, scratch));
-                    b += LANES;
+                    let matrices = b..b + count;
+                    self.small_update(
+                        &mut share,
+                        matrices,
+                        (rows, columns),
+                        factors,
+                        (scale, scratch),
+                    );
+                    b += count;
                     continue;
                 }
                 let row_factor = &row_factor[index * rows..(index + 1) * rows];
@@ -204,17 +218,17 @@ impl<R: Real> Pass<'_, R> {
         fold_back(self.context, (Axis::Rows, group), all, &leaf, &add)
     }
 
-    /// Updates sixteen small matrices from number `b` of a share on.
+    /// Updates some sixteens of small matrices of a share.
     fn small_update<T: CpuElement<Real = R>>(
         &self,
         share: &mut Matrices<'_, T>,
-        b: usize,
+        matrices: Range<usize>,
         (rows, columns): (usize, usize),
         (row_factor, column_factor): (&[R], &[R]),
         (scale, scratch): (f64, &mut [Line<R>]),
     ) {
         let size = rows * columns;
-        let range = b * size..(b + LANES) * size;
+        let range = matrices.start * size..matrices.end * size;
         let parameter = &mut share.parameter.elements()[range.clone()];
         let gradient = &share.gradient.elements()[range.clone()];
         self.context.isa.run(SmallScales {

@@ -4,7 +4,7 @@ use goldstep_core::{Constraint, Element, Layout, Parameter};
 
 use crate::execute::{Context, Split, each_block, fold};
 use crate::kernels::full::FullStatistics;
-use crate::kernels::small::{SmallSquares, SmallStatistics, SmallSums, scratch_lines};
+use crate::kernels::small::{BATCH, SmallRange, SmallSquares, SmallStatistics, scratch_lines};
 use crate::kernels::update::SquareSum;
 use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
@@ -406,8 +406,8 @@ fn matrices<T: CpuElement>(
             let mut scratch = context.slot();
             let scratch = &mut scratch[..scratch_lines(rows, columns)];
             let task = (context, scalars, clipping, (rows, columns));
-            for group in 0..share.summaries.len() {
-                total += sixteen(task, cut, &mut share, group, scratch);
+            for first in (0..share.summaries.len()).step_by(BATCH) {
+                total += batch(task, cut, &mut share, first, scratch);
             }
             return total;
         }
@@ -421,27 +421,32 @@ fn matrices<T: CpuElement>(
     fold(context, (Axis::Rows, group), share, &leaf, &add)
 }
 
-/// Statistics of sixteen small matrices, or of what is left of them. Where they have to be taken one
-/// by one, their summary says nothing.
-fn sixteen<T: CpuElement>(
+/// Statistics of a batch of sixteens of small matrices, from summary `first` on. Where they have to be
+/// taken one by one, their summary says nothing.
+fn batch<T: CpuElement>(
     task: SmallTask<'_, '_, T::Real>,
     cut: Cut,
     share: &mut MatricesShare<'_, T>,
-    group: usize,
+    first: usize,
     scratch: &mut [Line<T::Real>],
 ) -> f64 {
-    let start = group * LANES;
-    let end = (start + LANES).min(share.gradient.rows());
-    if end - start == LANES
-        && let Some(sums) = small_statistics(task, share, start, scratch)
-    {
-        share.summaries[group] = Summary::of_group(sums);
-        return sums.update_squares;
+    let start = first * LANES;
+    let matrices = (share.gradient.rows() - start).min(BATCH * LANES);
+    let mut ranges = [None; BATCH];
+    let whole = matrices / LANES;
+    let mut total = small_statistics(task, share, start, &mut ranges[..whole], scratch);
+    for (at, range) in ranges.iter().enumerate().take(matrices.div_ceil(LANES)) {
+        let summary = range.map_or(Summary::UNKNOWN, Summary::of_group);
+        share.summaries[first + at] = summary;
+        if range.is_none() {
+            let (context, scalars, clipping, (_, columns)) = task;
+            let end = (start + (at + 1) * LANES).min(start + matrices);
+            for b in start + at * LANES..end {
+                total += share.one(context, cut, clipping, scalars, b, columns).1;
+            }
+        }
     }
-    share.summaries[group] = Summary::UNKNOWN;
-    let (context, scalars, clipping, (_, columns)) = task;
-    let one = |b| share.one(context, cut, clipping, scalars, b, columns).1;
-    (start..end).map(one).fold(0.0, add)
+    total
 }
 
 impl<T: CpuElement> MatricesShare<'_, T> {
@@ -464,22 +469,24 @@ impl<T: CpuElement> MatricesShare<'_, T> {
 /// What is the same for all small matrices of a parameter, with their rows and columns.
 type SmallTask<'a, 's, R> = (&'a Context<'s, R>, &'a StepScalars<R>, Clipping<R>, (usize, usize));
 
-/// Statistics of sixteen small matrices from number `start` on; nothing where they have to be taken
-/// one by one.
+/// Statistics of as many sixteens of small matrices as there are ranges, from matrix `start` on;
+/// returns `Σu²` of those whose range is found.
 fn small_statistics<T: CpuElement>(
     (context, scalars, clipping, (rows, columns)): SmallTask<'_, '_, T::Real>,
     share: &mut MatricesShare<'_, T>,
     start: usize,
+    ranges: &mut [Option<SmallRange>],
     scratch: &mut [Line<T::Real>],
-) -> Option<SmallSums> {
+) -> f64 {
     let size = rows * columns;
-    let gradient = &share.gradient.elements()[start * size..(start + LANES) * size];
-    let row_factor = &mut share.row_factor.elements()[start * rows..(start + LANES) * rows];
-    let column_factor =
-        &mut share.column_factor.elements()[start * columns..(start + LANES) * columns];
+    let end = start + ranges.len() * LANES;
+    let gradient = &share.gradient.elements()[start * size..end * size];
+    let row_factor = &mut share.row_factor.elements()[start * rows..end * rows];
+    let column_factor = &mut share.column_factor.elements()[start * columns..end * columns];
+    let squares = &mut scratch[..ranges.len() * size];
     macro_rules! run {
         ($clip:expr) => {
-            context.isa.run(SmallSquares { gradient, clip: $clip, squares: &mut scratch[..size] })
+            context.isa.run(SmallSquares { gradient, clip: $clip, squares })
         };
     }
     match clipping {
@@ -493,5 +500,6 @@ fn small_statistics<T: CpuElement>(
         column_factor,
         limits: Summary::limits(scalars.clip_threshold),
         scratch,
+        ranges,
     })
 }

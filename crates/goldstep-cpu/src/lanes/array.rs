@@ -72,6 +72,14 @@ impl<R: Real> Lanes for ArrayLanes<R> {
         Self(self.0.map(|x| if x.magnitude() < R::MIN_POSITIVE { R::ZERO } else { x }))
     }
     #[inline(always)]
+    fn is_below(self, other: Self) -> bool {
+        let mut all = true;
+        for i in 0..LANES {
+            all &= self.0[i] < other.0[i];
+        }
+        all
+    }
+    #[inline(always)]
     fn select_zero(self, if_zero: Self, otherwise: Self) -> Self {
         Self(from_fn(|i| if self.0[i] == R::ZERO { if_zero.0[i] } else { otherwise.0[i] }))
     }

@@ -25,7 +25,7 @@ macro_rules! lanes {
         $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $call:ident,
         [$($register:literal),+] of $width:literal,
         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident
-        $sqrt:ident $min:ident $max:ident, $flush:ident $select:ident $merge:ident $permute:ident,
+        $sqrt:ident $min:ident $max:ident, $flush:ident $below:ident $select:ident $merge:ident $permute:ident,
         $pair:ident $four:ident
     ) => {
         $(#[$doc])*
@@ -89,6 +89,10 @@ macro_rules! lanes {
                 Self([$(detected!($flush(self.0[$register]))),+])
             }
             #[inline(always)]
+            fn is_below(self, other: Self) -> bool {
+                $(detected!($below(self.0[$register], other.0[$register])))&&+
+            }
+            #[inline(always)]
             fn select_zero(self, if_zero: Self, otherwise: Self) -> Self {
                 Self([$(detected!($select(
                     self.0[$register], if_zero.0[$register], otherwise.0[$register]
@@ -118,28 +122,28 @@ lanes!(
     /// Sixteen f32 in one 512-bit register.
     Avx512F32, f32, __m512, call_512, [0] of 16,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps
-    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps select_512_ps merge_512_ps permute_512_ps,
+    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps below_512_ps select_512_ps merge_512_ps permute_512_ps,
     pair_512_ps four_512_ps
 );
 lanes!(
     /// Sixteen f64 in two 512-bit registers.
     Avx512F64, f64, __m512d, call_512, [0, 1] of 8,
     _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_sub_pd _mm512_mul_pd
-    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd select_512_pd merge_512_pd permute_512_pd,
+    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd below_512_pd select_512_pd merge_512_pd permute_512_pd,
     pair_512_pd four_512_pd
 );
 lanes!(
     /// Sixteen f32 in two 256-bit registers.
     Avx2F32, f32, __m256, call_256, [0, 1] of 8,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
-    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps select_256_ps merge_256_ps permute_256_ps,
+    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps below_256_ps select_256_ps merge_256_ps permute_256_ps,
     pair_256_ps four_256_ps
 );
 lanes!(
     /// Sixteen f64 in four 256-bit registers.
     Avx2F64, f64, __m256d, call_256, [0, 1, 2, 3] of 4,
     _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_sub_pd _mm256_mul_pd
-    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd select_256_pd merge_256_pd permute_256_pd,
+    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd below_256_pd select_256_pd merge_256_pd permute_256_pd,
     pair_256_pd four_256_pd
 );
 
@@ -185,6 +189,30 @@ fn flush_256_pd(x: __m256d) -> __m256d {
     let magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), x);
     let keep = _mm256_cmp_pd::<_CMP_NLT_UQ>(magnitude, _mm256_set1_pd(f64::MIN_POSITIVE));
     _mm256_and_pd(keep, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn below_512_ps(a: __m512, b: __m512) -> bool {
+    _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) == __mmask16::MAX
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn below_512_pd(a: __m512d, b: __m512d) -> bool {
+    _mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b) == __mmask8::MAX
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn below_256_ps(a: __m256, b: __m256) -> bool {
+    _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) == 0xFF
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn below_256_pd(a: __m256d, b: __m256d) -> bool {
+    _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) == 0xF
 }
 
 #[inline]
