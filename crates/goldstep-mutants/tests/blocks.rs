@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use goldstep_conformance::agreement::Role;
-use goldstep_conformance::explain::{Suspect, explain};
+use goldstep_conformance::explain::{Field, Suspect, detail, explain};
 use goldstep_conformance::golden::{Golden, Traces};
 use goldstep_conformance::report::failures;
 use goldstep_conformance::{
-    BuildRequest, Capabilities, Description, Failure, Focus, Implementation, Selection, StateField,
-    StateRequest, StepRequest, StepResponse, Subject, run,
+    BuildRequest, Capabilities, Description, Failure, Finding, Focus, Implementation, Selection,
+    StateField, StateRequest, StepRequest, StepResponse, Subject, run,
 };
 use goldstep_mutants::{Mistake, Mutant};
 
@@ -78,7 +78,7 @@ impl Implementation for Beginner {
 
     fn build(&mut self, request: &BuildRequest<'_>) -> Result<(), Failure> {
         let mut arguments = request.arguments.clone();
-        arguments.retain(|name, _| name == "learning_rate");
+        arguments.retain(|name, _| self.1.capabilities.arguments.contains(name));
         self.0.build(&BuildRequest { arguments: &arguments, ..*request })
     }
 
@@ -106,6 +106,42 @@ fn the_mistake_of_a_beginner_is_named() {
     let subject = Subject::new("beginner", Role::Other, make);
     let text = blocks_of(&subject, &["values"]);
     assert!(text.contains("looks like         normalised_per_tensor"), "{text}");
+}
+
+/// Forced and, without a way to set its state, free: what is shown is what was judged.
+#[test]
+fn errors_are_shown_as_they_were_judged() {
+    for set_state in [true, false] {
+        let make = move || -> Result<Box<dyn Implementation>, Failure> {
+            let can = Capabilities { set_state, ..Capabilities::everything() };
+            let description = Description::new("one", "1", "Rust", "here", can);
+            Ok(Box::new(Beginner(Mutant::new(Mistake::Epsilon2Added), description)))
+        };
+        let subject = Subject::new("one", Role::Other, make);
+        let families = ["arguments", "ema", "values"].map(str::to_owned);
+        let selection = Selection::new(&GOLDEN, &families, &[], Focus::default()).unwrap();
+        let report = run(&GOLDEN, &selection, &subject, 1, &|_| {}).unwrap();
+        let mut implementation = (subject.make)().unwrap();
+        let mut compared = 0;
+        for family in &report.families {
+            for (position, divergence) in &family.differ {
+                let Finding::Value(difference) = &divergence.finding else { continue };
+                let (Some(step), Some(variable)) = (divergence.step, difference.variable) else {
+                    continue;
+                };
+                let trial = GOLDEN.families()[family.family].trial(*position);
+                let place = (divergence.mode, step, variable);
+                let one = implementation.as_mut();
+                let shown = detail(one, None, &trial, Role::Other, place).unwrap();
+                let of = |field: &&Field| field.quantity == difference.quantity;
+                let field = shown.fields.iter().find(of).unwrap();
+                assert_eq!(field.errors[difference.element].to_bits(), difference.error.to_bits());
+                assert_eq!(field.allowance, difference.allowance);
+                compared += 1;
+            }
+        }
+        assert!(compared > 100, "{compared}");
+    }
 }
 
 #[test]

@@ -171,16 +171,14 @@ impl Cause {
         let Some(variable) = self.variable() else { return Ok(()) };
         let shape = field_shape(difference.quantity, &variable.shape);
         let likeness = difference.likeness.map(|one| likeness_text(one, difference.wrong.len()));
-        // Of a single one everything has been said.
-        let places =
-            (shape.iter().product::<usize>() > 1).then(|| places(&shape, &difference.wrong));
-        match (places, likeness) {
-            (None, None) => Ok(()),
-            (Some(text), None) | (None, Some(text)) => line(out, "wrong elements", &text),
-            (Some(places), Some(likeness)) => {
-                line(out, "wrong elements", &format!("{places}; {likeness}"))
-            }
-        }
+        let places = places(&shape, &difference.wrong);
+        let text = match likeness {
+            Some(likeness) => format!("{places}; {likeness}"),
+            // Of a single one everything has been said.
+            None if shape.iter().product::<usize>() == 1 => return Ok(()),
+            None => places,
+        };
+        line(out, "wrong elements", &text)
     }
 
     fn write_causal(&self, out: &mut String) -> fmt::Result {
@@ -291,10 +289,18 @@ fn likeness_text(likeness: Likeness, wrong: usize) -> String {
         Likeness::Unchanged => format!("{are} as before the step"),
         Likeness::Nan => format!("{are} NaN"),
         Likeness::Zero => format!("{are} 0"),
-        Likeness::Multiple(factor) => format!("{each} is {factor:.4} times what is expected"),
-        Likeness::Change(factor) => {
-            format!("{each} has changed by {factor:.4} times what is expected")
-        }
+        Likeness::Multiple(factor) => format!("{each} is {} what is expected", times(factor)),
+        Likeness::Change(factor) => format!("{each} has changed {} as expected", times(factor)),
+    }
+}
+
+/// `2 times`, and of what is nearly 1 how far it is from it.
+fn times(factor: f64) -> String {
+    let rest = factor - 1.0;
+    match rest.abs() {
+        0.0..1e-3 if rest > 0.0 => format!("1 + {rest:.2e} times"),
+        0.0..1e-3 => format!("1 − {:.2e} times", rest.abs()),
+        _ => format!("{} times", decimal(DType::Float32, (factor * 1e5).round() / 1e5)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use goldstep_core::DType;
 use serde_json::Value;
 
 use crate::agreement::Quantity;
@@ -21,6 +22,8 @@ use super::shrink::shrink;
 
 /// Elements of a variable that a person still reads.
 const READABLE: usize = 64;
+/// The kind of a sign: a number that differs.
+const VALUE: u8 = 0;
 /// Causes beyond this number are counted, not explained.
 const MOST_CAUSES: usize = 8;
 
@@ -124,11 +127,46 @@ pub fn explain(
     causes.sort_by_key(|groups| {
         std::cmp::Reverse(groups.iter().map(|group| group.failing.len()).sum::<usize>())
     });
+    let mut causes = joined(golden, report, causes);
     causes.truncate(MOST_CAUSES);
     let explained = causes.into_iter().filter_map(|groups| {
         cause(golden, report, subject, implementation.as_mut(), &mut oracle, groups)
     });
     explained.collect()
+}
+
+/// Where no known mistake tells causes apart, numbers that differ under no other arguments than
+/// those of a more frequent cause are taken for the same one: it spoils another quantity first
+/// where it is small, as in halves.
+fn joined(golden: &Golden, report: &Report, causes: Vec<Vec<Group>>) -> Vec<Vec<Group>> {
+    let is_open = |groups: &[Group]| {
+        groups.iter().all(|group| group.diagnosis.is_none() && group.sign.kind == VALUE)
+    };
+    let mut kept: Vec<(BTreeSet<String>, Vec<Group>)> = Vec::new();
+    for groups in causes {
+        let common = common_arguments(golden, report, &groups);
+        let same = |(other, more): &&mut (BTreeSet<String>, Vec<Group>)| {
+            is_open(more) && is_open(&groups) && other.is_subset(&common)
+        };
+        match kept.iter_mut().find(same) {
+            Some((_, more)) => more.extend(groups),
+            None => kept.push((common, groups)),
+        }
+    }
+    kept.into_iter().map(|(_, groups)| groups).collect()
+}
+
+/// The arguments that are not Keras's defaults in any run of these groups.
+fn common_arguments(golden: &Golden, report: &Report, groups: &[Group]) -> BTreeSet<String> {
+    let runs = groups.iter().flat_map(|group| {
+        let own = &report.families[group.family];
+        let family = &golden.families()[own.family];
+        group.failing.iter().map(|at| family.trial(own.differ[*at].0))
+    });
+    let names = |trial: Trial<'_>| -> BTreeSet<String> {
+        set_arguments(&trial).into_iter().map(|(name, _)| name).collect()
+    };
+    runs.map(names).reduce(|one, other| &one & &other).unwrap_or_default()
 }
 
 fn groups(report: &Report) -> Vec<Group> {
@@ -151,7 +189,7 @@ fn groups(report: &Report) -> Vec<Group> {
 
 fn sign(divergence: &Divergence) -> Sign {
     let kind = match divergence.finding {
-        Finding::Value(_) => 0,
+        Finding::Value(_) => VALUE,
         Finding::Shape { .. } => 1,
         Finding::Accepted { .. } => 2,
         Finding::Refused { .. } => 3,
@@ -193,6 +231,7 @@ fn cause(
                 large: elements > READABLE,
                 elsewhere: own.id != first,
                 arguments: set_arguments(&trial).len(),
+                half: matches!(trial.dtype, DType::Bfloat16 | DType::Float16),
                 step: divergence.step,
                 work: elements * trial.steps.len(),
                 place: (group.family, *at),
@@ -216,12 +255,13 @@ fn cause(
 }
 
 /// By what the run is chosen that stands for all: small enough to be read, then of the family with
-/// the most of them, with the fewest arguments, early and cheap.
+/// the most of them, with the fewest arguments, in precise numbers, early and cheap.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     large: bool,
     elsewhere: bool,
     arguments: usize,
+    half: bool,
     step: Option<usize>,
     work: usize,
     place: (usize, usize),
@@ -235,7 +275,8 @@ fn differing_elements(trial: &Trial<'_>, divergence: &Divergence) -> usize {
     }
 }
 
-fn part(family: &Family, chosen: usize, positions: Vec<usize>, claimed: &str) -> Part {
+/// What the runs at these positions of a family are, and what they have in common.
+pub(crate) fn part(family: &Family, chosen: usize, positions: Vec<usize>, claimed: &str) -> Part {
     let refused = |position: usize| family.trial(position).expectation_for(claimed).error.is_some();
     let refusals = positions.first().is_some_and(|position| refused(*position));
     let candidates: Vec<usize> =

@@ -1,11 +1,11 @@
 //! One step of one run, element by element, and how its error grew.
 
 use crate::agreement::{
-    Allowance, Circumstances, Compared, Mode, Quantity, Role, allowance, largest_error,
+    Allowance, Circumstances, Compared, Mode, Quantity, Role, allowance, errors, largest_error,
 };
 use crate::golden::{Tensor, Trial};
 use crate::implementation::{Implementation, StepResponse};
-use crate::judge::{TENSORS, answered, golden, magnitude};
+use crate::judge::{Around, Scales, TENSORS, answered, golden};
 
 use super::causal::{CausalEntry, CausalState, compared_intermediates};
 use super::record::{observe, record};
@@ -57,12 +57,14 @@ pub struct Growth {
     pub second_moment: f64,
 }
 
-/// Repeats a step and compares it element by element; `None` where there is no answer.
+/// Repeats a step and compares it element by element, as the judge of that role does; `None` where
+/// there is no answer.
 #[must_use]
 pub fn detail(
     implementation: &mut dyn Implementation,
     oracle: Option<&mut dyn Implementation>,
     trial: &Trial<'_>,
+    role: Role,
     (mode, step, variable): (Mode, usize, usize),
 ) -> Option<Detail> {
     let index = step.checked_sub(1)?;
@@ -74,7 +76,7 @@ pub fn detail(
     let response = observe(implementation, &capabilities, trial, index, free)?;
     let place = (mode, step, variable);
     let fields =
-        TENSORS.into_iter().filter_map(|quantity| field(trial, &response, quantity, place));
+        TENSORS.into_iter().filter_map(|quantity| field(trial, &response, quantity, role, place));
     let fields: Vec<Field> = fields.collect();
     let mut causal: Vec<CausalEntry> = fields
         .iter()
@@ -101,38 +103,27 @@ fn field(
     trial: &Trial<'_>,
     response: &StepResponse,
     quantity: Quantity,
+    role: Role,
     (mode, step, variable): (Mode, usize, usize),
 ) -> Option<Field> {
-    let steps = &trial.expectation.steps;
-    let now = |quantity| golden(steps[step - 1].as_ref()?, quantity, variable);
-    let before = |quantity| match step.checked_sub(2) {
-        Some(before) => golden(steps[before].as_ref()?, quantity, variable),
-        None => Some(trial.variables[variable].initial.as_slice()),
-    };
-    let expected = now(quantity)?;
+    let index = step - 1;
+    let golden_at = |index: usize| trial.expectation.steps[index].as_ref();
+    let before = index.checked_sub(1).and_then(golden_at);
+    let around = Around { trial, index, expected: golden_at(index)?, before };
+    let expected = golden(around.expected, quantity, variable)?;
     let actual = answered(response, quantity, variable)?;
     if actual.len() != expected.len() {
         return None;
     }
-    let anchors = match quantity {
-        Quantity::Variable => [before(quantity), None, None],
-        Quantity::Ema => [before(quantity), before(Quantity::Variable), now(Quantity::Variable)],
-        _ => [None; 3],
-    };
-    let circumstances =
-        Circumstances { mode, role: Role::Other, step: step as u64, schedule: false };
+    let circumstances = Circumstances { mode, role, step: step as u64, schedule: false };
     let allowance = allowance(quantity, circumstances);
-    let scale = scale(trial, step - 1, variable);
-    let error = |at: usize| {
-        let compared = Compared {
-            expected: &expected[at..=at],
-            actual: &actual[at..=at],
-            anchors: anchors.map(|anchor| anchor.map(|values| &values[at..=at])),
-            scale,
-        };
-        largest_error(allowance, trial.dtype, &compared).error
+    let compared = Compared {
+        expected,
+        actual,
+        anchors: around.anchors(quantity, variable),
+        scale: Scales::after(trial, trial.expectation, index).of(variable),
     };
-    let errors = (0..expected.len()).map(error).collect();
+    let errors = errors(allowance, trial.dtype, &compared).collect();
     let (expected, actual) = (expected.into(), actual.to_vec());
     Some(Field { quantity, expected, actual, errors, allowance })
 }
@@ -143,9 +134,12 @@ pub fn growth(implementation: &mut dyn Implementation, trial: &Trial<'_>) -> Vec
     let capabilities = implementation.describe().capabilities.clone();
     let Some(recorded) = record(implementation, &capabilities, trial) else { return Vec::new() };
     let mut growth = Vec::new();
+    let mut scales = Scales::new(trial);
     let pairs = trial.expectation.steps.iter().zip(&recorded.steps).enumerate();
     for (index, (expected, actual)) in pairs {
-        let (Some(expected), Some(actual)) = (expected, actual) else { continue };
+        let Some(expected) = expected else { continue };
+        scales.take_up(trial, expected);
+        let Some(actual) = actual else { continue };
         let mut row = Growth { step: index + 1, variable: 0.0, allowed: 0.0, second_moment: 0.0 };
         for variable in 0..trial.variables.len() {
             for quantity in [Quantity::V, Quantity::Variable, Quantity::Ema] {
@@ -165,7 +159,7 @@ pub fn growth(implementation: &mut dyn Implementation, trial: &Trial<'_>) -> Vec
                     expected: golden,
                     actual: own,
                     anchors: [None; 3],
-                    scale: scale(trial, index, variable),
+                    scale: scales.of(variable),
                 };
                 let error = largest_error(allowance, trial.dtype, &compared).error;
                 if quantity == Quantity::V {
@@ -179,14 +173,4 @@ pub fn growth(implementation: &mut dyn Implementation, trial: &Trial<'_>) -> Vec
         growth.push(row);
     }
     growth
-}
-
-/// The largest magnitude of a variable and its average up to a step.
-fn scale(trial: &Trial<'_>, index: usize, variable: usize) -> f64 {
-    let start = magnitude(0.0, &trial.variables[variable].initial);
-    let steps = trial.expectation.steps[..=index].iter().flatten();
-    steps.fold(start, |scale, step| {
-        let scale = magnitude(scale, &step.variables[variable]);
-        step.ema[variable].as_ref().map_or(scale, |ema| magnitude(scale, ema))
-    })
 }

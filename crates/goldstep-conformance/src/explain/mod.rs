@@ -21,6 +21,7 @@ mod unit_test;
 #[cfg(feature = "site")]
 pub(crate) use block::field_shape;
 pub use causal::{CausalEntry, CausalState};
+pub(crate) use cause::part;
 #[cfg(feature = "site")]
 pub(crate) use cause::shown;
 pub use cause::{Cause, Part, explain};

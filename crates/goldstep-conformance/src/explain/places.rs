@@ -12,7 +12,7 @@ const MOST_LISTED: usize = 4;
 pub(super) fn places(shape: &[usize], wrong: &[usize]) -> String {
     let total: usize = shape.iter().product();
     if wrong.len() == total {
-        return "every element".to_owned();
+        return if total == 1 { "1 of 1" } else { "every element" }.to_owned();
     }
     let counts = format!("{} of {}", thousands(wrong.len()), thousands(total));
     match where_they_are(shape, wrong) {
@@ -31,7 +31,8 @@ fn where_they_are(shape: &[usize], wrong: &[usize]) -> Option<String> {
         .map(|axis| slice(shape, axis, &axes[axis]))
         .collect();
     // Whole rows, columns or blocks.
-    if let Some(words) = words.filter(|words| whole == wrong.len() && words.len() < 3) {
+    let whole = whole == wrong.len() && whole > 1;
+    if let Some(words) = words.filter(|words| whole && words.len() < 3) {
         return Some(words.join(" of "));
     }
     if wrong.len() <= MOST_LISTED {
@@ -81,6 +82,8 @@ mod tests {
     #[test]
     fn wrong_elements_are_described_by_what_they_are() {
         let all: Vec<usize> = (0..6).collect();
+        assert_eq!(places(&[], &[0]), "1 of 1");
+        assert_eq!(places(&[2, 3], &[5]), "1 of 6: [1,2]");
         assert_eq!(places(&[2, 3], &all), "every element");
         assert_eq!(places(&[67], &[64, 65, 66]), "3 of 67: elements 64 to 66, the last");
         assert_eq!(places(&[2, 3], &[1, 4]), "2 of 6: column 1");

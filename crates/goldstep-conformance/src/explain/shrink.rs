@@ -2,7 +2,7 @@
 
 use crate::agreement::Role;
 use crate::golden::{Case, Expectation, Expected, Step, Trial};
-use crate::implementation::Implementation;
+use crate::implementation::{Implementation, Variable};
 use crate::judge::{Divergence, Focus, Judge, Outcome};
 use crate::known::Known;
 use crate::observed::Observations;
@@ -80,7 +80,11 @@ pub(super) fn shrink(
         return best;
     }
     let mut by_size = all.clone();
-    by_size.sort_by_key(|index| trial.variables[*index].initial.len());
+    by_size.sort_by_key(|index| {
+        let Variable { shape, initial, .. } = &trial.variables[*index];
+        // A mean over an axis of one element shows little.
+        (shape.iter().any(|length| *length < 2), initial.len())
+    });
     for index in &by_size {
         if fails(restricted(trial, &[*index], steps), &mut best) {
             // The step may be reached sooner without the others.

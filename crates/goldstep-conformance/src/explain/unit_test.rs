@@ -9,7 +9,7 @@ use crate::agreement::{Allowance, Circumstances, Mode, Quantity, Role, allowance
 use crate::arguments::is_default;
 use crate::golden::{Case, Expected, Tensor};
 use crate::implementation::GradientValues;
-use crate::judge::magnitude;
+use crate::judge::Scales;
 
 /// The optimizer that a test is written for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,8 +181,8 @@ fn write_parameters(out: &mut String, case: &Case) -> fmt::Result {
 }
 
 fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
-    let mut scales: Vec<f64> =
-        case.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
+    let trial = case.trial("");
+    let mut scales = Scales::new(&trial);
     let names: Vec<String> =
         (0..case.variables.len()).map(|index| format!("&mut x{index}")).collect();
     let names = names.join(", ");
@@ -216,14 +216,13 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         if expected.r.iter().chain(&expected.ema).any(Option::is_some) {
             writeln!(out, "    let state = optimizer.state();")?;
         }
+        scales.take_up(&trial, expected);
         for (at, values) in expected.variables.iter().enumerate() {
             let ema = expected.ema[at].as_ref();
-            let scale = magnitude(scales[at], values);
-            scales[at] = ema.map_or(scale, |ema| magnitude(scale, ema));
             let mut one = |quantity: Quantity, actual: &str, expected: &Tensor| {
                 let name = format!("{} of {}", quantity.name(), case.variables[at].name);
                 let allowed = allowance(quantity, circumstances);
-                compare(out, case.dtype, (&name, actual), expected, allowed, scales[at])
+                compare(out, case.dtype, (&name, actual), expected, allowed, scales.of(at))
             };
             if let (Some(r), Some(c)) = (&expected.r[at], &expected.c[at]) {
                 one(Quantity::R, &format!("factors(&state.variables[{at}]).0"), r)?;
@@ -243,7 +242,7 @@ fn write_steps(out: &mut String, case: &Case) -> fmt::Result {
         for (at, values) in finalized.iter().enumerate() {
             let allowed = Allowance::Scaled(4.0);
             let name = format!("finalized {}", case.variables[at].name);
-            compare(out, case.dtype, (&name, &format!("x{at}")), values, allowed, scales[at])?;
+            compare(out, case.dtype, (&name, &format!("x{at}")), values, allowed, scales.of(at))?;
         }
     }
     Ok(())

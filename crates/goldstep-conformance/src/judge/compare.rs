@@ -1,10 +1,11 @@
 //! One step against the golden one, in causal order.
 
 use goldstep_core::DType;
-use serde_json::Value;
 
+use super::around::Around;
+use super::likeness::{Likeness, Suspected};
 use super::replay::Run;
-use super::{Check, End, Finding, Likeness, ValueDifference};
+use super::{Check, End, Finding, ValueDifference};
 use crate::agreement::{
     Allowance, Circumstances, Compared, Error, Mode, Quantity, allowance, errors, largest_error,
     same,
@@ -29,27 +30,9 @@ pub(super) struct Step<'a> {
 }
 
 impl Run<'_, '_> {
-    /// By how much weight decay enlarges what a variable is off by, at least 1. Keras assigns
-    /// `x − x·weight_decay·learning_rate`: where the product is above 2, at a huge rate, that
-    /// multiplies the errors of all steps before, and the update may still bring the variable back.
-    fn decay(&self, learning_rate: f64) -> f64 {
-        let decay = self.trial.arguments.get("weight_decay").and_then(Value::as_f64);
-        // Where some variables do not decay the bound stays what it is for those.
-        let all = self.trial.exclude_from_weight_decay.is_empty();
-        decay.filter(|_| all).map_or(1.0, |decay| (1.0 - decay * learning_rate).abs().max(1.0))
-    }
-
     /// Compares one step in causal order.
     pub(super) fn compare(&mut self, step: &Step<'_>) -> Result<(), End> {
-        let expected = step.expected;
-        let decay = self.decay(expected.learning_rate);
-        for index in 0..self.scales.len() {
-            let mut scale = magnitude(self.scales[index] * decay, &expected.variables[index]);
-            if let Some(ema) = &expected.ema[index] {
-                scale = magnitude(scale, ema);
-            }
-            self.scales[index] = scale;
-        }
+        self.scales.take_up(self.trial, step.expected);
         if self.judge.focus.step.is_some_and(|only| only != step.index + 1) {
             return Ok(());
         }
@@ -140,23 +123,8 @@ impl Run<'_, '_> {
             let finding = Finding::Shape { quantity, variable, expected: expected.len(), got };
             return Err(self.diverges(Some(step.index + 1), finding));
         };
-        let anchors = match quantity {
-            // A variable that its average has overwritten is an average, of which it sees nothing:
-            // 0.5·(−1.58e-4) + 0.5·1.81e-4 = 1.1e-5 leaves one ulp of a term as 16 of the result.
-            Quantity::Variable if self.overwrites(step) => [
-                self.before(step, quantity, variable),
-                self.before(step, Quantity::Ema, variable),
-                None,
-            ],
-            Quantity::Variable => [self.before(step, quantity, variable), None, None],
-            Quantity::Ema => [
-                self.before(step, quantity, variable),
-                self.before(step, Quantity::Variable, variable),
-                golden(step.expected, Quantity::Variable, variable),
-            ],
-            _ => [None; 3],
-        };
-        let scale = self.scales[variable];
+        let anchors = self.around(step).anchors(quantity, variable);
+        let scale = self.scales.of(variable);
         let allowance = self.allowance(quantity, step.index);
         Ok(Some((allowance, Compared { expected, actual, anchors, scale })))
     }
@@ -175,7 +143,7 @@ impl Run<'_, '_> {
             return None;
         }
         let expected = golden(step.expected, quantity, variable)?;
-        let before = self.before(step, quantity, variable)?;
+        let before = self.around(step).before(quantity, variable)?;
         if before.iter().zip(expected).any(|(before, expected)| !same(*before, *expected)) {
             // Keras changed it all the same, as 2.12.1 does with averages.
             return None;
@@ -191,29 +159,13 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Whether the averages overwrite the variables at the end of the step.
-    fn overwrites(&self, step: &Step<'_>) -> bool {
-        let arguments = &self.trial.arguments;
-        let frequency = arguments.get("ema_overwrite_frequency").and_then(Value::as_u64);
-        arguments.get("use_ema") == Some(&Value::Bool(true))
-            && frequency.is_some_and(|frequency| {
-                frequency > 0 && step.expected.iterations.is_multiple_of(frequency)
-            })
-    }
-
-    /// The golden tensor before the step.
-    fn before<'s>(&self, step: &Step<'s>, quantity: Quantity, variable: usize) -> Option<&'s [f64]>
+    /// The golden states around the step.
+    fn around<'s>(&self, step: &Step<'s>) -> Around<'s>
     where
         Self: 's,
     {
-        match (quantity, step.before, step.index) {
-            (_, Some(before), _) => golden(before, quantity, variable),
-            // An average starts as the variable's initial value.
-            (Quantity::Variable | Quantity::Ema, None, 0) => {
-                Some(self.trial.variables[variable].initial.as_slice())
-            }
-            _ => None,
-        }
+        let Step { index, expected, before, .. } = *step;
+        Around { trial: self.trial, index, expected, before }
     }
 
     fn check(
@@ -264,10 +216,13 @@ impl Run<'_, '_> {
             }
         }
         checks.sort_by_key(|check| check.quantity);
-        let before = variable.and_then(|variable| self.before(step, check.quantity, variable));
+        let before =
+            variable.and_then(|variable| self.around(step).before(check.quantity, variable));
         let dtype = if variable.is_some() { self.trial.dtype } else { DType::Float32 };
-        let place = (variable, before, dtype);
-        let difference = value_difference(place, compared, error, check, checks);
+        let decays = check.quantity == Quantity::Variable;
+        let decay = if decays { self.around(step).decay() } else { 1.0 };
+        let place = Place { variable, before, dtype, decay };
+        let difference = place.difference(compared, error, check, checks);
         self.diverges(Some(step.index + 1), Finding::Value(difference))
     }
 
@@ -296,7 +251,7 @@ impl Run<'_, '_> {
             actual,
             anchors: [at_last(Quantity::Variable), at_last(Quantity::Ema), None],
             // The steps before may not have been compared.
-            scale: magnitude(self.scales[variable], expected),
+            scale: magnitude(self.scales.of(variable), expected),
         };
         let index = self.trial.steps.len().saturating_sub(1);
         let allowance = self.allowance(quantity, index);
@@ -304,8 +259,9 @@ impl Run<'_, '_> {
             self.check(quantity, index, Some(variable), allowance, self.trial.dtype, &compared);
         if !check.agrees() && !self.is_known(quantity) {
             let before = compared.anchors[0];
-            let place = (Some(variable), before, self.trial.dtype);
-            let difference = value_difference(place, &compared, error, check, vec![check]);
+            let dtype = self.trial.dtype;
+            let place = Place { variable: Some(variable), before, dtype, decay: 1.0 };
+            let difference = place.difference(&compared, error, check, vec![check]);
             return Err(self.diverges(None, Finding::Value(difference)));
         }
         Ok(())
@@ -339,30 +295,49 @@ impl Run<'_, '_> {
     }
 }
 
-fn value_difference(
-    (variable, before, dtype): (Option<usize>, Option<&[f64]>, DType),
-    compared: &Compared<'_>,
-    Error { element, error }: Error,
-    check: Check,
-    checks: Vec<Check>,
-) -> ValueDifference {
-    let allowed = check.allowance.figure();
-    let errors = errors(check.allowance, dtype, compared).enumerate();
-    let wrong: Vec<usize> =
-        errors.filter(|(_, error)| *error > allowed).map(|(at, _)| at).collect();
-    let likeness = Likeness::of(check.quantity, &wrong, before, compared);
-    ValueDifference {
-        quantity: check.quantity,
-        variable,
-        element,
-        before: before.map(|before| before[element]),
-        expected: compared.expected[element],
-        actual: compared.actual[element],
-        error,
-        allowance: check.allowance,
-        checks,
-        wrong,
-        likeness,
+/// Where a value differs.
+struct Place<'a> {
+    variable: Option<usize>,
+    before: Option<&'a [f64]>,
+    dtype: DType,
+    /// What weight decay alone makes of an element.
+    decay: f64,
+}
+
+impl Place<'_> {
+    fn difference(
+        &self,
+        compared: &Compared<'_>,
+        Error { element, error }: Error,
+        check: Check,
+        checks: Vec<Check>,
+    ) -> ValueDifference {
+        let Check { quantity, allowance, .. } = check;
+        let errors = errors(allowance, self.dtype, compared).enumerate();
+        let wrong = errors.filter(|(_, error)| *error > allowance.figure());
+        let wrong: Vec<usize> = wrong.map(|(at, _)| at).collect();
+        // Second moments keep a share of what they were, and are not moved from there.
+        let moved = !matches!(quantity, Quantity::R | Quantity::C | Quantity::V);
+        let suspected = Suspected {
+            dtype: self.dtype,
+            allowance,
+            wrong: &wrong,
+            before: self.before.filter(|_| moved),
+            decay: self.decay,
+        };
+        ValueDifference {
+            quantity,
+            variable: self.variable,
+            element,
+            before: self.before.map(|before| before[element]),
+            expected: compared.expected[element],
+            actual: compared.actual[element],
+            error,
+            allowance,
+            checks,
+            likeness: Likeness::of(&suspected, compared),
+            wrong,
+        }
     }
 }
 

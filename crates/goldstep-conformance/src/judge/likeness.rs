@@ -1,6 +1,8 @@
 //! What the wrong elements of a tensor have in common.
 
-use crate::agreement::{Compared, Quantity, same};
+use goldstep_core::DType;
+
+use crate::agreement::{Allowance, Compared, errors, same};
 
 /// What all wrong elements have in common.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,20 +15,27 @@ pub enum Likeness {
     Zero,
     /// Each is so many times what is expected.
     Multiple(f64),
-    /// Each has changed by so many times what is expected.
+    /// Each has changed by so many times what is expected, weight decay aside.
     Change(f64),
 }
 
+/// What a tensor is held against.
+pub(super) struct Suspected<'a> {
+    pub(super) dtype: DType,
+    pub(super) allowance: Allowance,
+    /// The positions of the wrong elements.
+    pub(super) wrong: &'a [usize],
+    /// The golden tensor before the step, where there is one that changes.
+    pub(super) before: Option<&'a [f64]>,
+    /// What weight decay alone makes of an element.
+    pub(super) decay: f64,
+}
+
 impl Likeness {
-    /// What the elements at `wrong` have in common; `before` is the golden tensor before the step.
-    pub(super) fn of(
-        quantity: Quantity,
-        wrong: &[usize],
-        before: Option<&[f64]>,
-        compared: &Compared<'_>,
-    ) -> Option<Self> {
+    /// What the wrong elements have in common.
+    pub(super) fn of(suspected: &Suspected<'_>, compared: &Compared<'_>) -> Option<Self> {
+        let Suspected { wrong, before, decay, .. } = *suspected;
         let actual = |at: &usize| compared.actual[*at];
-        let expected = |at: &usize| compared.expected[*at];
         if wrong.iter().all(|at| actual(at).is_nan()) {
             return Some(Self::Nan);
         }
@@ -37,51 +46,72 @@ impl Likeness {
         if wrong.iter().all(|at| same(0.0, actual(at))) {
             return Some(Self::Zero);
         }
-        match (quantity, before) {
-            (Quantity::R | Quantity::C | Quantity::V, _) => {
-                common(wrong.iter().map(|at| actual(at) / expected(at))).map(Self::Multiple)
-            }
-            (_, Some(before)) => {
-                let change = |at: &usize| (actual(at) - before[*at]) / (expected(at) - before[*at]);
-                common(wrong.iter().map(change)).map(Self::Change)
-            }
-            (_, None) => None,
-        }
+        let Some(before) = before else {
+            let zeros = vec![0.0; compared.expected.len()];
+            return suspected.factor(&zeros, compared).map(Self::Multiple);
+        };
+        let decayed: Vec<f64> = before.iter().map(|before| before * decay).collect();
+        suspected.factor(&decayed, compared).map(Self::Change)
     }
 }
 
-/// The factor that all have, of two or more, if it is not nearly 1; rounding may change a quotient
-/// of differences.
-fn common(factors: impl Iterator<Item = f64> + Clone) -> Option<f64> {
-    const SLACK: f64 = 1e-3;
-    let count = factors.clone().count();
-    let first = factors.clone().next().filter(|first| first.is_finite() && count > 1)?;
-    let mut near = factors.map(|factor| (factor - first).abs() <= SLACK * first.abs());
-    (near.all(|near| near) && (first - 1.0).abs() > SLACK).then_some(first)
+impl Suspected<'_> {
+    /// The factor by which the wrong elements, two or more, differ from `base` by more than they
+    /// should: where it comes in, all of them agree.
+    fn factor(&self, base: &[f64], compared: &Compared<'_>) -> Option<f64> {
+        let change = |at: usize| compared.expected[at] - base[at];
+        let largest = self
+            .wrong
+            .iter()
+            .max_by(|one, other| change(**one).abs().total_cmp(&change(**other).abs()));
+        let at = *largest.filter(|_| self.wrong.len() > 1)?;
+        let factor = (compared.actual[at] - base[at]) / change(at);
+        let predicted = |at: &usize| base[*at] + factor * change(*at);
+        let predicted: Vec<f64> = self.wrong.iter().map(predicted).collect();
+        let pick = |values: &[f64]| self.wrong.iter().map(|at| values[*at]).collect::<Vec<f64>>();
+        let anchors = compared.anchors.map(|anchor| anchor.map(pick));
+        let scaled = Compared {
+            expected: &predicted,
+            actual: &pick(compared.actual),
+            anchors: anchors.each_ref().map(Option::as_deref),
+            scale: compared.scale,
+        };
+        let mut errors = errors(self.allowance, self.dtype, &scaled);
+        (factor.is_finite() && errors.all(|error| error <= self.allowance.figure()))
+            .then_some(factor)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(quantity: Quantity, before: Option<&[f64]>, actual: &[f64]) -> Option<Likeness> {
+    fn of(before: Option<&[f64]>, decay: f64, actual: &[f64]) -> Option<Likeness> {
         let expected = [2.0, 4.0, 6.0];
         let compared = Compared { expected: &expected, actual, anchors: [None; 3], scale: 0.0 };
-        Likeness::of(quantity, &[0, 2], before, &compared)
+        let suspected = Suspected {
+            dtype: DType::Float32,
+            allowance: Allowance::Relative(16.0),
+            wrong: &[0, 2],
+            before,
+            decay,
+        };
+        Likeness::of(&suspected, &compared)
     }
 
     #[test]
     fn what_is_common_to_the_wrong_ones_is_seen() {
         let before = [1.0, 1.0, 2.0];
-        let variable = |actual: &[f64]| of(Quantity::Variable, Some(&before), actual);
+        let variable = |actual: &[f64]| of(Some(&before), 1.0, actual);
         assert_eq!(variable(&[1.0, 4.0, 2.0]), Some(Likeness::Unchanged));
         assert_eq!(variable(&[f64::NAN, 4.0, f64::NAN]), Some(Likeness::Nan));
         assert_eq!(variable(&[0.0, 4.0, -0.0]), Some(Likeness::Zero));
         assert_eq!(variable(&[0.0, 4.0, -2.0]), Some(Likeness::Change(-1.0)));
         assert_eq!(variable(&[0.0, 4.0, 2.5]), None);
-        assert_eq!(variable(&[2.0001, 4.0, 6.0004]), None);
-        assert_eq!(of(Quantity::R, None, &[1.0, 4.0, 3.0]), Some(Likeness::Multiple(0.5)));
-        assert_eq!(of(Quantity::R, None, &[1.0, 4.0, 3.1]), None);
-        assert_eq!(of(Quantity::Variable, None, &[1.0, 4.0, 3.0]), None);
+        assert_eq!(variable(&[1.5, 4.0, 4.001]), None);
+        // From 0.5 and 1, what decay leaves of 1 and 2.
+        assert_eq!(of(Some(&before), 0.5, &[3.5, 4.0, 11.0]), Some(Likeness::Change(2.0)));
+        assert_eq!(of(None, 1.0, &[1.0, 4.0, 3.0]), Some(Likeness::Multiple(0.5)));
+        assert_eq!(of(None, 1.0, &[1.0, 4.0, 3.1]), None);
     }
 }

@@ -1,5 +1,6 @@
 //! One run, forced and free, against what tf.keras did.
 
+mod around;
 mod compare;
 mod likeness;
 mod outcome;
@@ -11,7 +12,8 @@ use crate::implementation::{Capabilities, Failure, Implementation};
 use crate::known::Known;
 use crate::observed::Observations;
 
-pub(crate) use compare::{TENSORS, answered, golden, magnitude};
+pub(crate) use around::{Around, Scales};
+pub(crate) use compare::{TENSORS, answered, golden};
 pub use likeness::Likeness;
 pub use outcome::{Check, Divergence, Finding, Outcome, ValueDifference};
 use replay::Run;
@@ -97,7 +99,7 @@ impl<'a> Judge<'a> {
                 observations,
                 any_known: false,
                 schedule: is_schedule(trial.arguments.get("learning_rate")),
-                scales: Vec::new(),
+                scales: Scales::new(trial),
             };
             let end = run.run(implementation);
             any_known |= run.any_known;

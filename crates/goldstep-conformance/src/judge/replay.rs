@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::compare::{Step, magnitude};
+use super::around::Scales;
+use super::compare::Step;
 use super::{Divergence, End, Finding, Judge};
 use crate::agreement::Mode;
 use crate::arguments::announced_only;
@@ -31,7 +32,7 @@ pub(super) struct Run<'a, 'o> {
     /// Whether the learning rate is a schedule at this step.
     pub(super) schedule: bool,
     /// The largest magnitude of each variable and its average so far.
-    pub(super) scales: Vec<f64>,
+    pub(super) scales: Scales,
 }
 
 impl Run<'_, '_> {
@@ -41,7 +42,7 @@ impl Run<'_, '_> {
         if self.refusal(None, built.err())? {
             return Ok(());
         }
-        self.scales = trial.variables.iter().map(|one| magnitude(0.0, &one.initial)).collect();
+        self.scales = Scales::new(trial);
         // The rate that was assigned last, and the same until the implementation is told.
         let (mut rate, mut assigned): (Option<&Value>, Option<&Value>) = (None, None);
         let mut resumed = false;

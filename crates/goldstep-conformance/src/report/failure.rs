@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::numbers::thousands;
 use super::standing::{needs, skipped_by_need};
-use crate::explain::Cause;
+use crate::explain::{Cause, Part, part};
 use crate::golden::Golden;
 use crate::invocation::quoted;
 use crate::run::Report;
@@ -60,6 +60,13 @@ pub fn not_answered(golden: &Golden, report: &Report) -> String {
         let more = family.broken.len().saturating_sub(MOST);
         if more > 0 {
             let _ = writeln!(text, "BROKEN {}  {}  {more} more", report.name, family.id);
+        }
+        if family.broken.len() > 1 && family.given_up == 0 {
+            let positions = family.broken.iter().map(|(position, _)| *position).collect();
+            let claimed = &report.description.capabilities.expectation;
+            let part = part(&golden.families()[family.family], family.chosen, positions, claimed);
+            let Part { failing, total, noun, predicate, .. } = part;
+            let _ = writeln!(text, "  in common        {failing} of {total} {noun}   {predicate}");
         }
     }
     let given_up: usize = report.families.iter().map(|family| family.given_up).sum();

@@ -27,7 +27,7 @@ fn cause_detail(dossier: &Dossier<'_>, entry: &Entry<'_>, cause: &Cause) -> Opti
     let oracle = oracle.as_mut().map(|oracle| &mut **oracle as _);
     let trial = cause.case.trial(cause.case.family.as_deref().unwrap_or_default());
     let place = (cause.divergence.mode, cause.divergence.step?, difference.variable?);
-    detail(implementation.as_mut(), oracle, &trial, place)
+    detail(implementation.as_mut(), oracle, &trial, entry.subject.role, place)
 }
 
 pub(super) fn page(

@@ -54,30 +54,63 @@ pub struct Entry<'a> {
 /// Writes `index.html`, a page per implementation and family, `junit.xml`, `report.json`,
 /// `summary.md` and `badge.svg` to a directory, which is made if need be.
 ///
+/// Everything is written beside its place first and renamed last, so that whoever interrupts it
+/// keeps the report that was there.
+///
 /// # Errors
 /// A file that cannot be written.
 pub fn write(dossier: &Dossier<'_>, directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
+    let mut files = Vec::new();
     for entry in &dossier.entries {
         let details = cases::details(dossier, entry);
         for family in &entry.report.families {
             let page = cases::page(dossier, entry, family, &details);
-            fs::write(directory.join(page_name(entry.report, family)), page.into_string())?;
+            files.push((page_name(entry.report, family), page.into_string()));
         }
     }
-    fs::write(directory.join("index.html"), index::page(dossier).into_string())?;
     let junit = junit::junit(dossier).to_string().map_err(io::Error::other)?;
-    fs::write(directory.join("junit.xml"), junit)?;
-    fs::write(directory.join("report.json"), format!("{:#}\n", dossier.json))?;
-    fs::write(directory.join("summary.md"), markdown::markdown(dossier))?;
-    fs::write(directory.join("badge.svg"), badge::badge(dossier).into_string())
+    let mut add = |name: &str, text: String| files.push((name.to_owned(), text));
+    add("junit.xml", junit);
+    add("report.json", format!("{:#}\n", dossier.json));
+    add("summary.md", markdown::markdown(dossier));
+    add("badge.svg", badge::badge(dossier).into_string());
+    // Last, because it links to the others.
+    add("index.html", index::page(dossier).into_string());
+    put(directory, &files)
+}
+
+/// Writes files under temporary names, and then gives them their own.
+fn put(directory: &Path, files: &[(String, String)]) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let unfinished = directory.join(".unfinished");
+    fs::create_dir_all(&unfinished)?;
+    for (name, text) in files {
+        fs::write(unfinished.join(name), text)?;
+    }
+    for (name, _) in files {
+        fs::rename(unfinished.join(name), directory.join(name))?;
+    }
+    fs::remove_dir_all(unfinished)
 }
 
 /// The page of an implementation and a family.
 fn page_name(report: &Report, family: &FamilyReport) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    let name = format!("{}--{}", report.name, family.id);
-    format!("{}.html", name.chars().map(plain).collect::<String>())
+    format!("{}--{}.html", plain(&report.name), plain(&family.id))
+}
+
+/// A name as a part of a file's name: another one for every name, `--` nowhere in it.
+fn plain(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        match c {
+            '-' if text.ends_with('-') => text.push_str("~2d~"),
+            'a'..='z' | '0'..='9' | '-' | '_' => text.push(c),
+            // Some file systems do not tell capitals from small letters.
+            'A'..='Z' => text.extend(['~', '~', c.to_ascii_lowercase()]),
+            _ => text.extend(format!("~{:x}~", u32::from(c)).chars()),
+        }
+    }
+    if text.ends_with('-') { text + "~" } else { text }
 }
 
 /// The frame of every page.
@@ -163,5 +196,39 @@ fn worst_detail(
     let trial = trial.expecting(&entry.report.description.capabilities.expectation);
     let place = (mode, worst.step, worst.variable?);
     let oracle = oracle.as_mut().map(|oracle| &mut **oracle as _);
-    Some((worst.position, detail(implementation.as_mut(), oracle, &trial, place)?))
+    Some((
+        worst.position,
+        detail(implementation.as_mut(), oracle, &trial, entry.subject.role, place)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_that_differ_have_pages_that_differ() {
+        assert_eq!(plain("cpu-3-threads"), "cpu-3-threads");
+        assert_eq!(plain("mutant:sign_flipped"), "mutant~3a~sign_flipped");
+        let names = ["a b", "a_b", "a-b", "a--b", "a-", "a", "A", "\na", "AA", "a.b", "a/b", "~a"];
+        let plain: BTreeSet<String> = names.iter().map(|name| plain(name)).collect();
+        assert_eq!(plain.len(), names.len(), "{plain:?}");
+        assert!(plain.iter().all(|name| !name.contains("--") && !name.contains(['/', '.'])));
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_finished_leaves_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        put(directory.path(), &[file("index.html", "old")]).unwrap();
+        let unwritable = [file("index.html", "new"), file("no/such/folder", "x")];
+        put(directory.path(), &unwritable).unwrap_err();
+        let index = directory.path().join("index.html");
+        assert_eq!(fs::read_to_string(&index).unwrap(), "old");
+        put(directory.path(), &[file("index.html", "new")]).unwrap();
+        assert_eq!(fs::read_to_string(&index).unwrap(), "new");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }
