@@ -141,12 +141,11 @@ impl<R: Real> UpdateScale<R> {
 impl<R: Real> Clipping<R> {
     /// What the kernels do to each element.
     pub(crate) fn clipped(self) -> Clipped<R> {
-        let off = Clipped { scale: R::ONE, bound: R::ONE / R::ZERO };
         match self {
-            Self::Off => off,
-            Self::Norm { norm, largest } => Clipped { scale: norm / largest, ..off },
-            Self::Scale(scale) => Clipped { scale, ..off },
-            Self::Bound(bound) => Clipped { bound, ..off },
+            Self::Off => Clipped::Scale(R::ONE),
+            Self::Norm { norm, largest } => Clipped::Scale(norm / largest),
+            Self::Scale(scale) => Clipped::Scale(scale),
+            Self::Bound(bound) => Clipped::Bound(bound),
         }
     }
 

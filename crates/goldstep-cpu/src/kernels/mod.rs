@@ -160,14 +160,14 @@ pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Unclipped;
 
-/// Clipping: every element times `scale`, then into `[-bound, bound]`; NaN stays.
-///
-/// One kernel serves both: a clip by a norm leaves the bound infinite and a clip by value leaves the
-/// scale 1, and neither then changes a bit.
+/// Clipping. One kernel serves both kinds: a branch in it that always goes the same way costs less
+/// than the arithmetic of the other kind.
 #[derive(Clone, Copy)]
-pub(crate) struct Clipped<R> {
-    pub(crate) scale: R,
-    pub(crate) bound: R,
+pub(crate) enum Clipped<R> {
+    /// By a norm: every element times this.
+    Scale(R),
+    /// By value: into `[-bound, bound]`; NaN stays.
+    Bound(R),
 }
 
 impl<R: Real> Clip<R> for Unclipped {
@@ -180,9 +180,13 @@ impl<R: Real> Clip<R> for Unclipped {
 impl<R: Real> Clip<R> for Clipped<R> {
     #[inline(always)]
     fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        let scaled = gradient.mul(V::splat(self.scale));
-        let below = V::splat(self.bound).lesser(scaled);
-        V::splat(R::ZERO - self.bound).greater(below)
+        match self {
+            Self::Scale(scale) => gradient.mul(V::splat(scale)),
+            Self::Bound(bound) => {
+                let below = V::splat(bound).lesser(gradient);
+                V::splat(R::ZERO - bound).greater(below)
+            }
+        }
     }
 }
 
