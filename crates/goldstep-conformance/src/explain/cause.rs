@@ -229,6 +229,7 @@ fn cause(
             let elements = differing_elements(&trial, divergence);
             Rank {
                 large: elements > READABLE,
+                extreme: !is_finite(divergence),
                 elsewhere: own.id != first,
                 arguments: set_arguments(&trial).len(),
                 half: matches!(trial.dtype, DType::Bfloat16 | DType::Float16),
@@ -254,17 +255,27 @@ fn cause(
     Some(Cause { parts, name, arguments, causal, case, divergence, diagnosis, compared })
 }
 
-/// By what the run is chosen that stands for all: small enough to be read, then of the family with
-/// the most of them, with the fewest arguments, in precise numbers, early and cheap.
+/// By what the run is chosen that stands for all: small enough to be read, without NaN and
+/// infinities, of the family with the most of them, with the fewest arguments, in precise numbers,
+/// early and cheap.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     large: bool,
+    extreme: bool,
     elsewhere: bool,
     arguments: usize,
     half: bool,
     step: Option<usize>,
     work: usize,
     place: (usize, usize),
+}
+
+/// Whether expected and actual value are.
+fn is_finite(divergence: &Divergence) -> bool {
+    match &divergence.finding {
+        Finding::Value(value) => value.expected.is_finite() && value.actual.is_finite(),
+        _ => true,
+    }
 }
 
 /// Elements of the variable that differs, or of all.

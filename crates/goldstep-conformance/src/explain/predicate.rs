@@ -68,8 +68,7 @@ pub fn describe(features: &[Feature], runs: &[Run]) -> String {
         return format!("all with {}; no others", texts.join(", or with "));
     }
     // What excludes hardly anything is no explanation.
-    let (required, matching) =
-        minimal(necessary(features, runs), runs, (runs.len() - failing).div_ceil(10));
+    let (required, matching) = tightest(&necessary(features, runs), runs, failing);
     if 2 * (matching - failing) > runs.len() - failing {
         return "no argument in common".to_owned();
     }
@@ -113,6 +112,30 @@ fn minimal(mut conditions: Vec<Condition>, runs: &[Run], slack: usize) -> (Vec<C
     }
     let matching = count(&conditions, runs);
     (conditions, matching)
+}
+
+/// Of the conditions that every failing run fulfils the few that exclude most of the others; and how
+/// many runs match.
+fn tightest(conditions: &[Condition], runs: &[Run], failing: usize) -> (Vec<Condition>, usize) {
+    let slack = (runs.len() - failing).div_ceil(10);
+    let (mut chosen, mut matching) = (Vec::new(), runs.len());
+    while chosen.len() < MOST_ALTERNATIVES {
+        let with = |condition: &Condition| {
+            let more: Vec<Condition> =
+                chosen.iter().chain([condition]).map(Condition::clone).collect();
+            (count(&more, runs), more)
+        };
+        let Some((fewer, more)) = conditions.iter().map(with).min_by_key(|(count, _)| *count)
+        else {
+            break;
+        };
+        if fewer + slack > matching {
+            break;
+        }
+        (chosen, matching) = (more, fewer);
+    }
+    chosen.sort_by_key(|condition| condition.feature);
+    (chosen, matching)
 }
 
 /// A few conjunctions that together hold for the failing runs and for no other.
@@ -377,6 +400,28 @@ mod tests {
         runs.push(Run { values: vec![1, 1, 1], failed: false });
         runs.push(Run { values: vec![1, 1, 1], failed: false });
         assert_eq!(describe(&features, &runs), "all but those with a, b and c");
+    }
+
+    #[test]
+    fn of_many_conditions_the_tightest_are_said() {
+        let names = ["a", "b", "c", "d", "e"];
+        let values = [NO, YES].map(str::to_owned).to_vec();
+        let features = names.map(|name| Feature { name: name.to_owned(), values: values.clone() });
+        // Failing runs have all five; each but `c` and `e` excludes one of 100 others.
+        let mut runs = vec![Run { values: vec![1; 5], failed: true }; 2];
+        runs.push(Run { values: vec![1; 5], failed: false });
+        for number in 0..100 {
+            let mut values = vec![1; 5];
+            values[match number {
+                0 => 0,
+                1 => 1,
+                2 => 3,
+                ..60 => 2,
+                _ => 4,
+            }] = 0;
+            runs.push(Run { values, failed: false });
+        }
+        assert_eq!(describe(&features, &runs), "only with c and e, 2 of those 6");
     }
 
     #[test]
