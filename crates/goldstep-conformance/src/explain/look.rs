@@ -9,7 +9,7 @@ use crate::run::{FamilyReport, Report};
 
 use super::cause::Group;
 use super::diagnosis::{Diagnosis, Examiner, work};
-use super::shrink::restricted;
+use super::shrink::{keeps_gradients, restricted};
 
 /// Runs of a group that are looked at to name it.
 const MOST_SAMPLES: usize = 64;
@@ -106,13 +106,16 @@ impl<'a> Look<'a> {
             let (position, divergence) = &self.own().differ[at];
             let trial = self.trial(*position);
             let all = (0..trial.variables.len()).collect();
+            let steps = divergence.step.unwrap_or(trial.steps.len());
             let coupled =
                 trial.arguments.get("global_clipnorm").is_some_and(|value| !value.is_null());
             let variables = match divergence.variable() {
-                Some(variable) if !coupled => vec![variable],
+                Some(variable) if !coupled && keeps_gradients(&trial, steps, &[variable]) => {
+                    vec![variable]
+                }
                 _ => all,
             };
-            restricted(&trial, &variables, divergence.step.unwrap_or(trial.steps.len()))
+            restricted(&trial, &variables, steps)
         };
         let mut cases: Vec<Case> = thinned(&self.group.failing).into_iter().map(case).collect();
         cases.sort_by_key(|case| work(&case.trial("")));

@@ -53,6 +53,16 @@ pub fn restricted(trial: &Trial<'_>, variables: &[usize], steps: usize) -> Case 
     }
 }
 
+/// Whether each of the first steps that has a gradient still has one with these variables alone:
+/// without any it is refused, and rightly.
+pub(super) fn keeps_gradients(trial: &Trial<'_>, steps: usize, variables: &[usize]) -> bool {
+    trial.steps.iter().take(steps).all(|step| {
+        let kept =
+            variables.iter().any(|index| matches!(step.gradients.get(*index), Some(Some(_))));
+        kept || step.gradients.iter().all(Option::is_none)
+    })
+}
+
 /// The case with the fewest steps and variables that still differs, and how it differs.
 pub(super) fn shrink(
     implementation: &mut dyn Implementation,
@@ -75,6 +85,7 @@ pub(super) fn shrink(
     };
     fails(restricted(trial, &all, steps), &mut best);
     let steps = best.0.steps.len();
+    let gradients = |variables: &[usize]| keeps_gradients(trial, steps, variables);
     let coupled = trial.arguments.get("global_clipnorm").is_some_and(|value| !value.is_null());
     if coupled {
         return best;
@@ -86,7 +97,7 @@ pub(super) fn shrink(
         (shape.iter().any(|length| *length < 2), initial.len())
     });
     for index in &by_size {
-        if fails(restricted(trial, &[*index], steps), &mut best) {
+        if gradients(&[*index]) && fails(restricted(trial, &[*index], steps), &mut best) {
             // The step may be reached sooner without the others.
             let sooner = best.1.step.unwrap_or(steps);
             fails(restricted(trial, &[*index], sooner), &mut best);
@@ -96,7 +107,10 @@ pub(super) fn shrink(
     let mut kept = all;
     for index in by_size.into_iter().rev() {
         let fewer: Vec<usize> = kept.iter().copied().filter(|one| *one != index).collect();
-        if !fewer.is_empty() && fails(restricted(trial, &fewer, steps), &mut best) {
+        if !fewer.is_empty()
+            && gradients(&fewer)
+            && fails(restricted(trial, &fewer, steps), &mut best)
+        {
             kept = fewer;
         }
     }
@@ -112,5 +126,28 @@ fn judge(implementation: &mut dyn Implementation, role: Role, case: &Case) -> Op
     match judge.judge(implementation, &trial, 0, &Known::none(), &mut seen) {
         Outcome::Differs(divergence) => Some(*divergence),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn no_step_loses_its_last_gradient() {
+        let json = r#"{"format": "goldstep-case/1", "id": "a", "dtype": "float32", "arguments": {},
+            "variables": [{"name": "x", "shape": [1], "initial": [1]},
+                {"name": "y", "shape": [1], "initial": [1]}],
+            "steps": [{"gradients": [[1], [1]]}, {"gradients": [[1], null]}]}"#;
+        let case = Case::from_json(Path::new("a.json"), json).unwrap();
+        let keeps =
+            |steps, variables: &[usize]| keeps_gradients(&case.trial("f"), steps, variables);
+        assert!(keeps(2, &[0]) && keeps(2, &[0, 1]) && keeps(1, &[1]));
+        assert!(!keeps(2, &[1]) && !keeps(1, &[]));
+        let refused = json.replace("[[1], [1]]", "[null, null]");
+        let refused = Case::from_json(Path::new("a.json"), &refused).unwrap();
+        assert!(keeps_gradients(&refused.trial("f"), 1, &[1]));
     }
 }

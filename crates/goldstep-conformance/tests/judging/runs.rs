@@ -125,6 +125,12 @@ fn known_differences_must_differ() {
     let list =
         vec![known(Some("c"), Quantity::V), known(Some("c"), Quantity::Variable), beside.clone()];
     assert_eq!(run_forgetful(&golden, list, 1).stale, [beside]);
+
+    // Run c ends before its average is compared, and says nothing of it; run a agrees.
+    for (case, stale) in [(Some("c"), 0), (None, 0), (Some("a"), 1)] {
+        let list = vec![known(Some("c"), Quantity::V), known(case, Quantity::Ema)];
+        assert_eq!(run_forgetful(&golden, list, 1).stale.len(), stale, "{case:?}");
+    }
 }
 
 #[test]
