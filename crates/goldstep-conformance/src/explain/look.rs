@@ -22,7 +22,8 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// Which known mistake the group looks like: one of those that explain others already, or any.
+    /// Which known mistake the group looks like: one of those that explain others already, or any,
+    /// which costs far more.
     ///
     /// Of what has several paths only one may be wrong: where no mistake fits what agrees too, one
     /// may still fit all that differs.
@@ -34,36 +35,34 @@ impl<'a> Look<'a> {
     ) -> Option<Diagnosis> {
         let can = &self.report.description.capabilities;
         let (failed, passed) = (self.failed(), self.passed());
-        let mut whole = |examiner: &mut Examiner<'_>, suspects: &[usize]| {
-            examiner.diagnose(implementation, can, (&failed, &passed), suspects)
-        };
+        let whole = (failed.as_slice(), passed.as_slice());
         for one in diagnosed.iter().filter(|one| !one.partly) {
             let suspects = examiner.named(&one.names);
-            let found = whole(examiner, &suspects).filter(Diagnosis::is_complete);
+            let found = examiner.diagnose(implementation, can, whole, &suspects);
+            let found = found.filter(Diagnosis::is_complete);
             if found.is_some() {
                 return found;
             }
         }
-        let everybody = examiner.everybody();
-        let found = whole(examiner, &everybody);
-        if found.as_ref().is_some_and(Diagnosis::is_complete) {
-            return found;
-        }
         let cases = self.differing();
-        let failed: Vec<Trial<'_>> = cases.iter().map(|case| case.trial(&self.family.id)).collect();
-        let mut partly = |examiner: &mut Examiner<'_>, suspects: &[usize]| {
-            let found = examiner.diagnose(implementation, can, (&failed, &[]), suspects);
+        let parts: Vec<Trial<'_>> = cases.iter().map(|case| case.trial(&self.family.id)).collect();
+        let partly = |found: Option<Diagnosis>| {
             let found = found.filter(Diagnosis::is_complete);
             found.map(|found| Diagnosis { partly: true, ..found })
         };
         for one in diagnosed.iter().filter(|one| one.partly) {
             let suspects = examiner.named(&one.names);
-            let found = partly(examiner, &suspects);
+            let found = partly(examiner.diagnose(implementation, can, (&parts, &[]), &suspects));
             if found.is_some() {
                 return found;
             }
         }
-        partly(examiner, &everybody).or(found)
+        let everybody = examiner.everybody();
+        let found = examiner.diagnose(implementation, can, whole, &everybody);
+        if found.as_ref().is_some_and(Diagnosis::is_complete) {
+            return found;
+        }
+        partly(examiner.diagnose(implementation, can, (&parts, &[]), &everybody)).or(found)
     }
 
     fn own(&self) -> &'a FamilyReport {
