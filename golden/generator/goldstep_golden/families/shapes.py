@@ -51,6 +51,7 @@ def define():
     yield _matrix_257_129()
     yield _large("flat", (655_376,), 997)
     yield _large("rows", (1_026, 640), 3 * 640)
+    yield _large("columns", (2, 16_400), 2 * 16_400, steps=1)
 
 
 def _case(name, dtype, shapes, count):
@@ -80,8 +81,9 @@ def _matrix_257_129():
     )
 
 
-def _large(name, shape, period):
-    """A repeated pattern whose period divides no likely block, so that every block differs.
+def _large(name, shape, period, steps=2):
+    """A pattern whose period divides no likely block, so that every block differs; repeated, but
+    for short rows.
 
     The squares of short gradients add up without rounding: tf.keras's own sum over a thousand rows
     of anything else is off by 25 eps.
@@ -99,5 +101,5 @@ def _large(name, shape, period):
         ["shape", "block"],
         {"learning_rate": 0.3, "weight_decay": 0.05, "clip_threshold": 0.8},
         [variable("float32", "x", tiled())],
-        [{"gradients": [gradient("float32", tiled())]} for _ in range(2)],
+        [{"gradients": [gradient("float32", tiled())]} for _ in range(steps)],
     )
