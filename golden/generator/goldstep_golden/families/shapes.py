@@ -52,6 +52,7 @@ def define():
     yield _large("flat", (655_376,), 997)
     yield _large("rows", (1_026, 640), 3 * 640)
     yield _large("columns", (2, 16_400), 2 * 16_400, steps=1)
+    yield _large("matrices", (60, 48, 48), 3 * 48 * 48)
 
 
 def _case(name, dtype, shapes, count):
