@@ -85,3 +85,20 @@ fn equal_squares_agree() {
     };
     check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
 }
+
+/// With one row of zeros all updates of the other are equal, and the matrix takes the literal way.
+#[test]
+fn equal_updates_beside_a_dead_row_agree() {
+    let arguments = AdafactorArguments::builder()
+        .learning_rate(0.850_035_256_230_904_7)
+        .clip_threshold(0.355_050_708_334_246_1);
+    let case = Case {
+        shapes: vec![vec![535, 599], vec![15, 1], vec![2, 16_394], vec![65_543]],
+        arguments: arguments.build().unwrap(),
+        steps: 2,
+        seed: 18_012_041_122_200_658_786,
+        gradient_scale: 0.1,
+        irregular: true,
+    };
+    check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
+}

@@ -13,7 +13,7 @@
 use goldstep_core::{Element, SecondMomentUnderflow};
 
 use super::update::{Rule, each_vector};
-use super::{Clip, Decay, Line};
+use super::{CHAIN, Clip, Decay, Line};
 use crate::isa::Kernel;
 use crate::kernels::read_up_to;
 use crate::lanes::{LANES, Lanes, Memory};
@@ -86,21 +86,24 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for LiteralSquares<'_, T, C> {
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
         let mut total = 0.0;
         for i in 0..self.gradient.rows() {
-            let mut sum = V::zero();
             let r = V::splat(self.factors.row(i));
-            let gradients = self.gradient.row(i).chunks(LANES);
-            for (gradient, column) in gradients.zip(self.factors.column_factor) {
-                let g = read_up_to::<T, V>(gradient);
-                let u = self.factors.update(g, self.clip, self.underflow, (r, column));
-                if gradient.len() == LANES {
-                    sum = sum.add(u.mul(u));
-                } else {
-                    // The padding has gradient 0 and factor 0, whose product is NaN.
-                    let lanes = u.mul(u).to_array();
-                    total += lanes[..gradient.len()].iter().fold(0.0, |t, x| t + x.to_f64());
+            let gradients = self.gradient.row(i).chunks(CHAIN * LANES);
+            let columns = self.factors.column_factor.chunks(CHAIN);
+            for (gradients, columns) in gradients.zip(columns) {
+                let mut sum = V::zero();
+                for (gradient, column) in gradients.chunks(LANES).zip(columns) {
+                    let g = read_up_to::<T, V>(gradient);
+                    let u = self.factors.update(g, self.clip, self.underflow, (r, column));
+                    if gradient.len() == LANES {
+                        sum = sum.add(u.mul(u));
+                    } else {
+                        // The padding has gradient 0 and factor 0, whose product is NaN.
+                        let lanes = u.mul(u).to_array();
+                        total += lanes[..gradient.len()].iter().fold(0.0, |t, x| t + x.to_f64());
+                    }
                 }
+                total += sum.total();
             }
-            total += sum.total();
         }
         total
     }
