@@ -18,7 +18,7 @@ use crate::kernels::columns::ColumnStatistics;
 use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
 use crate::kernels::rows::RowStatistics;
-use crate::kernels::small::{Limits, SmallRange};
+use crate::kernels::small::{Limits, SmallFinding};
 use crate::kernels::{Extent, Line, Unclipped};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut};
@@ -27,11 +27,13 @@ use crate::scalars::{Clipping, StepScalars, UpdateScale};
 use crate::scratch::Slot;
 use crate::tile::Tile;
 
-/// What the update needs to know of one matrix.
+/// What the update needs to know of one matrix, or of a batch of small ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summary<R> {
-    /// `mean(r)`.
+    /// `mean(r)` of one matrix.
     pub(crate) mean: R,
+    /// Of a batch a bit for each sixteen that the other fields describe.
+    pub(crate) sixteens: u32,
     /// Between which squares of `α / max(1, rms(u) / d)` the algebra agrees with the literal
     /// formula.
     least_square: f64,
@@ -44,7 +46,7 @@ impl<R: Real> Summary<R> {
 
     /// The summary of a matrix of which only `mean(r)` is known.
     pub(crate) const fn literal(mean: R) -> Self {
-        Self { mean, least_square: f64::INFINITY, largest_square: 0.0 }
+        Self { mean, sixteens: 0, least_square: f64::INFINITY, largest_square: 0.0 }
     }
 
     /// Room for intermediate results at both ends of the normal range.
@@ -77,26 +79,21 @@ impl<R: Real> Summary<R> {
         let threshold = clip_threshold.to_f64();
         let digits_suffice = lost < 1e-7 * threshold * threshold;
         if in_range && digits_suffice {
-            let (shares, second_moment) = ((least_share, largest_share), (least, largest));
-            Self { mean, ..Self::regular((divisor, divisor), shares, second_moment) }
+            // The scales with which `scale²`, `scale²·mean(r)`, `s_i²` and `(s_i·t_j)²` stay in the
+            // normal range, for the smallest and the largest of each.
+            Self {
+                mean,
+                sixteens: 0,
+                least_square: low * (1.0 / divisor).max(largest_share).max(largest).max(1.0),
+                largest_square: high * (1.0 / divisor).min(least_share).min(least).min(1.0),
+            }
         } else {
             Self::literal(mean)
         }
     }
 
-    /// The scales with which `scale²`, `scale²·mean(r)`, `s_i²` and `(s_i·t_j)²` stay in the normal
-    /// range, for the smallest and the largest of each.
-    fn regular(mean: (f64, f64), share: (f64, f64), second_moment: (f64, f64)) -> Self {
-        let (low, high) = Self::range();
-        Self {
-            mean: R::ZERO,
-            least_square: low * (1.0 / mean.0).max(share.1).max(second_moment.1).max(1.0),
-            largest_square: high * (1.0 / mean.1).min(share.0).min(second_moment.0).min(1.0),
-        }
-    }
-
-    /// What has to hold for all of sixteen small matrices, so that [`of_group`](Self::of_group)
-    /// describes each of them. The same conditions as for one.
+    /// What has to hold for each of some small matrices, so that [`of_batch`](Self::of_batch)
+    /// describes it. The same conditions as for one.
     pub(crate) fn limits(clip_threshold: R) -> Limits<R> {
         let (low, high) = Self::range();
         let threshold = clip_threshold.to_f64();
@@ -105,10 +102,16 @@ impl<R: Real> Summary<R> {
         Limits { low: R::round_from(low), high: R::round_from(high) }
     }
 
-    /// The summary of each of sixteen small matrices within the limits.
-    pub(crate) fn of_group(range: SmallRange) -> Self {
-        let range = (range.lowest, range.highest);
-        Self::regular(range, range, range)
+    /// The summary of a batch of small matrices: `scale²`, `s_i²` and `(s_i·t_j)²` of those within
+    /// the limits stay in the normal range.
+    pub(crate) fn of_batch(finding: SmallFinding) -> Self {
+        let (low, high) = Self::range();
+        Self {
+            mean: R::ZERO,
+            sixteens: finding.regular,
+            least_square: low * finding.highest,
+            largest_square: high * finding.lowest,
+        }
     }
 
     /// Whether the algebra agrees with the literal formula for some scale.
@@ -463,4 +466,36 @@ pub(crate) fn mean_of<R: Real>(row_factor: &[R]) -> R {
     #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
     let rows = R::round_from(row_factor.len() as f64);
     R::round_from(sum) / rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::kernels::Moment;
+    use crate::kernels::small::SmallStatistics;
+
+    /// A gradient of zeros gives factors of `ε₁`, far below those of its neighbours.
+    #[test]
+    fn a_dead_filter_leaves_its_neighbours_regular() {
+        let (shape, mut gradient) = ((3, 3), [0.1_f32; 2 * LANES * 9]);
+        gradient[..9].fill(0.0);
+        for isa in Isa::available() {
+            let (mut row_factor, mut column_factor) = ([0.0; 2 * LANES * 3], [0.0; 2 * LANES * 3]);
+            let finding = isa.run(SmallStatistics {
+                shape,
+                gradient: &gradient,
+                clip: Unclipped,
+                moment: Moment { beta_2: 0.0, one_minus_beta_2: 1.0, epsilon_1: 1e-30 },
+                row_factor: &mut row_factor,
+                column_factor: &mut column_factor,
+                limits: Summary::limits(1.0),
+            });
+            assert_eq!(finding.regular, 0b11, "{}", isa.name());
+            let scale = UpdateScale::<f32>::new(1e-5, 1.0);
+            let summary = Summary::of_batch(finding);
+            assert!(summary.regular_scale(scale).is_some(), "{}: {summary:?}", isa.name());
+            assert_eq!(row_factor[0].to_bits(), 1e-30_f32.to_bits(), "{}", isa.name());
+        }
+    }
 }

@@ -8,8 +8,8 @@ use crate::execute::{Context, Split, each_block, fold_back};
 use crate::kernels::elements::{Blend, constrain};
 use crate::kernels::full::FullUpdate;
 use crate::kernels::literal::{Factors, LiteralUpdate};
-use crate::kernels::small::{BATCH, SmallScales, SmallUpdate};
-use crate::kernels::update::{SquareSum, Update};
+use crate::kernels::small::{BATCH, SmallSquareSum, SmallUpdate};
+use crate::kernels::update::Update;
 use crate::kernels::{Decayed, Line, Unclipped, Undecayed};
 use crate::lanes::LANES;
 use crate::matrix::{Forms, Summary, mean_of, sum_over_blocks};
@@ -164,88 +164,85 @@ impl<R: Real> Pass<'_, R> {
             average: average.map(|average| TileMut::new(average, size)),
             first: 0,
         };
+        let factors = (row_factor, column_factor);
         let leaf = |mut share: Matrices<'_, T>| {
             let mut total = 0.0;
-            let mut b = 0;
-            let mut scratch = small.then(|| self.context.slot());
-            while b < share.gradient.rows() {
-                let index = share.first + b;
-                let summary = &summaries[index / plan.matrices_per_summary()];
-                if let Some(scratch) = &mut scratch
-                    && let Some(scale) = summary.regular_scale(self.scale)
-                {
-                    let left = (share.gradient.rows() - b) / LANES;
-                    let batch = summaries[index / LANES..].iter().take(left.min(BATCH));
-                    let is_regular =
-                        |summary: &&Summary<R>| summary.regular_scale(self.scale).is_some();
-                    let count = batch.take_while(is_regular).count() * LANES;
-                    let factors = (
-                        &row_factor[index * rows..(index + count) * rows],
-                        &column_factor[index * columns..(index + count) * columns],
-                    );
-                    let matrices = b..b + count;
-                    self.small_update(
-                        &mut share,
-                        matrices,
-                        (rows, columns),
-                        factors,
-                        (scale, scratch),
-                    );
-                    b += count;
-                    continue;
-                }
-                let row_factor = &row_factor[index * rows..(index + 1) * rows];
-                let part = Part {
-                    parameter: TileMut::new(share.parameter.row(b), columns),
-                    gradient: Tile::new(share.gradient.row(b), columns),
-                    average: share.average.as_mut().map(|a| TileMut::new(a.row(b), columns)),
-                    row_factor,
-                    column_factor: &column_factor[index * columns..(index + 1) * columns],
-                };
-                let mut summary = *summary;
-                if small {
-                    // Sixteen share the summary, which keeps no means.
-                    summary = Summary::literal(mean_of(row_factor));
-                }
-                total += self.matrix(cut, part, &summary);
-                b += 1;
-            }
             if small {
-                total = self.context.isa.run(SquareSum { parameter: share.parameter.as_tile() });
+                each_block((Axis::Rows, BATCH * LANES), share, |batch| {
+                    total += self.small_batch((cut, (rows, columns), factors, summaries), batch);
+                });
+            } else {
+                for b in 0..share.gradient.rows() {
+                    let summary = &summaries[share.first + b];
+                    total += self.matrix(cut, share.one(b, (rows, columns), factors), summary);
+                }
             }
             total
         };
         fold_back(self.context, (Axis::Rows, group), all, &leaf, &add)
     }
 
-    /// Updates some sixteens of small matrices of a share.
+    /// Updates a batch of small matrices and returns its `Σp²`.
+    fn small_batch<T: CpuElement<Real = R>>(
+        &self,
+        (cut, shape, factors, summaries): SmallTask<'_, R>,
+        mut batch: Matrices<'_, T>,
+    ) -> f64 {
+        let matrices = batch.gradient.rows();
+        let summary = &summaries[batch.first / (BATCH * LANES)];
+        let scale = summary.regular_scale(self.scale);
+        let mut start = 0;
+        while start < matrices {
+            let count = (summary.sixteens >> (start / LANES)).trailing_ones() as usize;
+            if let Some(scale) = scale
+                && count > 0
+            {
+                let end = start + count * LANES;
+                let squares = self.small_update(&mut batch, start..end, shape, factors, scale);
+                if end - start == matrices {
+                    return squares;
+                }
+                start = end;
+                continue;
+            }
+            let end = matrices.min(start + LANES);
+            for b in start..end {
+                let part = batch.one(b, shape, factors);
+                let summary = Summary::literal(mean_of(part.row_factor));
+                self.matrix(cut, part, &summary);
+            }
+            start = end;
+        }
+        self.context.isa.run(SmallSquareSum { shape, parameter: batch.parameter.elements() })
+    }
+
+    /// Updates some sixteens of small matrices of a batch and returns their `Σp²`.
     fn small_update<T: CpuElement<Real = R>>(
         &self,
-        share: &mut Matrices<'_, T>,
+        batch: &mut Matrices<'_, T>,
         matrices: Range<usize>,
         (rows, columns): (usize, usize),
         (row_factor, column_factor): (&[R], &[R]),
-        (scale, scratch): (f64, &mut [Line<R>]),
-    ) {
+        scale: f64,
+    ) -> f64 {
         let size = rows * columns;
+        let (first, last) = (batch.first + matrices.start, batch.first + matrices.end);
+        let row_factor = &row_factor[first * rows..last * rows];
+        let column_factor = &column_factor[first * columns..last * columns];
         let range = matrices.start * size..matrices.end * size;
-        let parameter = &mut share.parameter.elements()[range.clone()];
-        let gradient = &share.gradient.elements()[range.clone()];
-        self.context.isa.run(SmallScales {
+        let parameter = &mut batch.parameter.elements()[range.clone()];
+        let gradient = &batch.gradient.elements()[range.clone()];
+        let squares = with_clip_and_decay!(self, |clip, decay| SmallUpdate {
             shape: (rows, columns),
-            row_factor,
-            column_factor,
-            square: R::round_from(scale * scale),
-            scratch: &mut *scratch,
-        });
-        with_clip_and_decay!(self, |clip, decay| SmallUpdate {
             parameter: &mut *parameter,
             gradient,
             clip,
             decay,
-            scales: scratch,
+            row_factor,
+            column_factor,
+            square: R::round_from(scale * scale),
         });
-        let average = share.average.as_mut().map(|average| &mut average.elements()[range]);
+        let average = batch.average.as_mut().map(|average| &mut average.elements()[range]);
         self.after(Part {
             parameter: TileMut::new(parameter, size),
             gradient: Tile::new(gradient, size),
@@ -253,6 +250,7 @@ impl<R: Real> Pass<'_, R> {
             row_factor: &[],
             column_factor: &[],
         });
+        squares
     }
 
     fn matrix<T: CpuElement<Real = R>>(
@@ -348,6 +346,28 @@ struct Matrices<'a, T: CpuElement> {
     gradient: Tile<'a, T>,
     average: Option<TileMut<'a, T::Real>>,
     first: usize,
+}
+
+/// Small matrices: their cut, rows and columns, and the factors and summaries of all of a parameter.
+type SmallTask<'a, R> = (Cut, (usize, usize), (&'a [R], &'a [R]), &'a [Summary<R>]);
+
+impl<T: CpuElement> Matrices<'_, T> {
+    /// Matrix `b` of these.
+    fn one<'s>(
+        &'s mut self,
+        b: usize,
+        (rows, columns): (usize, usize),
+        (row_factor, column_factor): (&'s [T::Real], &'s [T::Real]),
+    ) -> Part<'s, T> {
+        let index = self.first + b;
+        Part {
+            parameter: TileMut::new(self.parameter.row(b), columns),
+            gradient: Tile::new(self.gradient.row(b), columns),
+            average: self.average.as_mut().map(|average| TileMut::new(average.row(b), columns)),
+            row_factor: &row_factor[index * rows..(index + 1) * rows],
+            column_factor: &column_factor[index * columns..(index + 1) * columns],
+        }
+    }
 }
 
 impl<T: CpuElement> Split for Matrices<'_, T> {

@@ -6,7 +6,7 @@
 use goldstep_core::Layout;
 
 use crate::kernels::NARROW;
-use crate::kernels::small::{is_small, scratch_lines};
+use crate::kernels::small::{BATCH, is_small};
 use crate::lanes::LANES;
 
 /// Elements of a task in a large matrix. From 2048² about this many were best: tasks of 32 rows
@@ -80,7 +80,7 @@ impl Plan {
                 let size = (rows * columns).max(1);
                 let small = is_small(rows, columns) && batches >= LANES;
                 let group = (SMALL_CHUNK / size).max(1);
-                let group = if small { group.next_multiple_of(LANES) } else { group };
+                let group = if small { group.next_multiple_of(BATCH * LANES) } else { group };
                 let cut = Cut::new(rows, columns);
                 Self::Factored { batches, rows, columns, group, small, cut }
             }
@@ -97,7 +97,7 @@ impl Plan {
 
     /// Matrices that share a summary.
     pub(crate) const fn matrices_per_summary(&self) -> usize {
-        if let Self::Factored { small: true, .. } = self { LANES } else { 1 }
+        if let Self::Factored { small: true, .. } = self { BATCH * LANES } else { 1 }
     }
 
     /// Summaries of the parameter.
@@ -126,10 +126,9 @@ impl Plan {
     pub(crate) fn scratch_lines(&self) -> usize {
         match self {
             Self::Full { .. } => 0,
-            Self::Factored { rows, columns, small, cut, .. } => {
+            Self::Factored { rows, columns, cut, .. } => {
                 let vectors = |length: usize| length.div_ceil(LANES);
                 match cut.axis {
-                    _ if *small => scratch_lines(*rows, *columns),
                     Axis::Rows => (2 * vectors(*columns)).max(vectors(*rows.min(&cut.chunk))),
                     Axis::Columns => (2 * rows).max(vectors(cut.block)),
                 }

@@ -174,12 +174,6 @@ impl<'a, T> TileMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(start, self.columns) }
     }
 
-    /// The same tile, read only.
-    pub(crate) fn as_tile(&self) -> Tile<'_, T> {
-        let Self { base, rows, columns, stride, .. } = *self;
-        Tile { base, rows, columns, stride, borrow: PhantomData }
-    }
-
     /// Whether the rows lie one behind the other.
     const fn is_contiguous(&self) -> bool {
         self.columns == self.stride || self.rows <= 1

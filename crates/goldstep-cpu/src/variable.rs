@@ -3,10 +3,10 @@
 use goldstep_core::{Constraint, Element, Layout, Parameter};
 
 use crate::execute::{Context, Split, each_block, fold};
+use crate::kernels::Unclipped;
 use crate::kernels::full::FullStatistics;
-use crate::kernels::small::{BATCH, SmallRange, SmallSquares, SmallStatistics, scratch_lines};
+use crate::kernels::small::{BATCH, SmallFinding, SmallSquareSum, SmallStatistics};
 use crate::kernels::update::SquareSum;
-use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
 use crate::matrix::{Summary, statistics};
 use crate::memory::AlignedBuffer;
@@ -261,7 +261,14 @@ pub(crate) fn square_sum<T: CpuElement>(
     match *plan {
         Plan::Full { cut, elements: length } => inner(cut, Tile::new(elements, length)),
         Plan::Factored { rows, columns, group, small: true, .. } => {
-            let leaf = |parameter| context.isa.run(SquareSum { parameter });
+            let leaf = |matrices| {
+                let mut total = 0.0;
+                each_block((Axis::Rows, BATCH * LANES), matrices, |batch: Tile<'_, T>| {
+                    let (shape, parameter) = ((rows, columns), batch.elements());
+                    total += context.isa.run(SmallSquareSum { shape, parameter });
+                });
+                total
+            };
             fold(context, (Axis::Rows, group), Tile::new(elements, rows * columns), &leaf, &add)
         }
         Plan::Factored { rows, columns, group, cut, .. } => {
@@ -403,11 +410,9 @@ fn matrices<T: CpuElement>(
     let leaf = |mut share: MatricesShare<'_, T>| {
         let mut total = 0.0;
         if small {
-            let mut scratch = context.slot();
-            let scratch = &mut scratch[..scratch_lines(rows, columns)];
             let task = (context, scalars, clipping, (rows, columns));
-            for first in (0..share.summaries.len()).step_by(BATCH) {
-                total += batch(task, cut, &mut share, first, scratch);
+            for index in 0..share.summaries.len() {
+                total += batch(task, cut, &mut share, index);
             }
             return total;
         }
@@ -421,27 +426,22 @@ fn matrices<T: CpuElement>(
     fold(context, (Axis::Rows, group), share, &leaf, &add)
 }
 
-/// Statistics of a batch of sixteens of small matrices, from summary `first` on. Where they have to be
-/// taken one by one, their summary says nothing.
+/// Statistics of batch `index` of small matrices.
 fn batch<T: CpuElement>(
     task: SmallTask<'_, '_, T::Real>,
     cut: Cut,
     share: &mut MatricesShare<'_, T>,
-    first: usize,
-    scratch: &mut [Line<T::Real>],
+    index: usize,
 ) -> f64 {
-    let start = first * LANES;
-    let matrices = (share.gradient.rows() - start).min(BATCH * LANES);
-    let mut ranges = [None; BATCH];
-    let whole = matrices / LANES;
-    let mut total = small_statistics(task, share, start, &mut ranges[..whole], scratch);
-    for (at, range) in ranges.iter().enumerate().take(matrices.div_ceil(LANES)) {
-        let summary = range.map_or(Summary::UNKNOWN, Summary::of_group);
-        share.summaries[first + at] = summary;
-        if range.is_none() {
+    let start = index * BATCH * LANES;
+    let end = share.gradient.rows().min(start + BATCH * LANES);
+    let finding = small_statistics(task, share, start, (end - start) / LANES);
+    share.summaries[index] = Summary::of_batch(finding);
+    let mut total = finding.update_squares;
+    for (at, first) in (start..end).step_by(LANES).enumerate() {
+        if finding.regular >> at & 1 == 0 {
             let (context, scalars, clipping, (_, columns)) = task;
-            let end = (start + (at + 1) * LANES).min(start + matrices);
-            for b in start + at * LANES..end {
+            for b in first..end.min(first + LANES) {
                 total += share.one(context, cut, clipping, scalars, b, columns).1;
             }
         }
@@ -469,37 +469,33 @@ impl<T: CpuElement> MatricesShare<'_, T> {
 /// What is the same for all small matrices of a parameter, with their rows and columns.
 type SmallTask<'a, 's, R> = (&'a Context<'s, R>, &'a StepScalars<R>, Clipping<R>, (usize, usize));
 
-/// Statistics of as many sixteens of small matrices as there are ranges, from matrix `start` on;
-/// returns `Σu²` of those whose range is found.
+/// Statistics of some sixteens of small matrices, from matrix `start` on.
 fn small_statistics<T: CpuElement>(
     (context, scalars, clipping, (rows, columns)): SmallTask<'_, '_, T::Real>,
     share: &mut MatricesShare<'_, T>,
     start: usize,
-    ranges: &mut [Option<SmallRange>],
-    scratch: &mut [Line<T::Real>],
-) -> f64 {
+    sixteens: usize,
+) -> SmallFinding {
     let size = rows * columns;
-    let end = start + ranges.len() * LANES;
+    let end = start + sixteens * LANES;
     let gradient = &share.gradient.elements()[start * size..end * size];
     let row_factor = &mut share.row_factor.elements()[start * rows..end * rows];
     let column_factor = &mut share.column_factor.elements()[start * columns..end * columns];
-    let squares = &mut scratch[..ranges.len() * size];
     macro_rules! run {
         ($clip:expr) => {
-            context.isa.run(SmallSquares { gradient, clip: $clip, squares })
+            context.isa.run(SmallStatistics {
+                shape: (rows, columns),
+                gradient,
+                clip: $clip,
+                moment: scalars.moment,
+                row_factor,
+                column_factor,
+                limits: Summary::limits(scalars.clip_threshold),
+            })
         };
     }
     match clipping {
         Clipping::Off => run!(Unclipped),
         _ => run!(clipping.clipped()),
     }
-    context.isa.run(SmallStatistics {
-        shape: (rows, columns),
-        moment: scalars.moment,
-        row_factor,
-        column_factor,
-        limits: Summary::limits(scalars.clip_threshold),
-        scratch,
-        ranges,
-    })
 }

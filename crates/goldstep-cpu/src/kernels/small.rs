@@ -2,49 +2,27 @@
 //! each lane holds one.
 //!
 //! A 3 × 3 matrix of its own would spend its time in calls: 330 ns for nine elements. Elements are
-//! first put into an order in which a vector holds the same element of sixteen matrices.
+//! permuted so that a vector holds the same element of sixteen matrices.
 
 use super::narrow::AHEAD;
-use super::transpose::{LONGEST, from_lanes, to_lanes};
-use super::{Clip, Decay, Line, Moment, square};
+use super::transpose::{LONGEST, from_lanes, repeated, spread, to_lanes};
+use super::{Clip, Decay, Moment, read_up_to, square};
 use crate::isa::Kernel;
-use crate::lanes::{LANES, Lanes, Memory};
+use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};
+use goldstep_core::Element;
 
 /// Whether a matrix is small.
 pub(crate) const fn is_small(rows: usize, columns: usize) -> bool {
     rows > 0 && columns > 0 && rows <= LONGEST && columns <= LONGEST
 }
 
-/// Sixteens at most that a kernel is called for: a call for each took a fifth of the time of
-/// 3 × 3 matrices.
-pub(crate) const BATCH: usize = 8;
+/// Sixteens at most that a kernel is called for, a bit each of an u32: a call for each took a fifth
+/// of the time of 3 × 3 matrices.
+pub(crate) const BATCH: usize = 32;
 
-/// Lines of scratch for a batch.
-pub(crate) const fn scratch_lines(rows: usize, columns: usize) -> usize {
-    BATCH * rows * columns + 2 * rows + columns
-}
-
-/// The clipped squares of a batch of matrices, in the order of memory.
-pub(crate) struct SmallSquares<'a, T: CpuElement, C> {
-    pub(crate) gradient: &'a [T],
-    pub(crate) clip: C,
-    pub(crate) squares: &'a mut [Line<T::Real>],
-}
-
-impl<T: CpuElement, C: Clip<T::Real>> Kernel for SmallSquares<'_, T, C> {
-    type Element = T;
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) {
-        let (vectors, _) = self.gradient.as_chunks::<LANES>();
-        for (line, vector) in self.squares.iter_mut().zip(vectors) {
-            V::fetch(vector.as_ptr().wrapping_add(AHEAD));
-            square(V::read(vector), self.clip).store(&mut line.0);
-        }
-    }
-}
+/// Vector `j` of row `k` of sixteen matrices, as they follow each other in memory.
+type Vectors<V, const N: usize> = [[V; N]; N];
 
 /// What has to hold so that the algebra agrees with the literal formula.
 #[derive(Clone, Copy, Debug)]
@@ -56,274 +34,349 @@ pub(crate) struct Limits<R> {
 }
 
 /// Statistics of a batch of matrices. The factors of sixteen change only if the limits hold.
-pub(crate) struct SmallStatistics<'a, R> {
+pub(crate) struct SmallStatistics<'a, T: CpuElement, C> {
     /// Rows and columns.
     pub(crate) shape: (usize, usize),
-    pub(crate) moment: Moment<R>,
-    pub(crate) row_factor: &'a mut [R],
-    pub(crate) column_factor: &'a mut [R],
-    pub(crate) limits: Limits<R>,
-    /// Begins with the lines of [`SmallSquares`].
-    pub(crate) scratch: &'a mut [Line<R>],
-    /// What is found of each sixteen: nothing where the limits do not hold.
-    pub(crate) ranges: &'a mut [Option<SmallRange>],
+    pub(crate) gradient: &'a [T],
+    pub(crate) clip: C,
+    pub(crate) moment: Moment<T::Real>,
+    pub(crate) row_factor: &'a mut [T::Real],
+    pub(crate) column_factor: &'a mut [T::Real],
+    pub(crate) limits: Limits<T::Real>,
 }
 
-/// Smallest and largest factor, share and second moment of sixteen matrices.
+/// What is found of those sixteens of a batch that are within the limits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SmallRange {
+pub(crate) struct SmallFinding {
+    /// A bit for each of them.
+    pub(crate) regular: u32,
+    /// Bounds of all factors, shares and second moments, and of one.
     pub(crate) lowest: f64,
     pub(crate) highest: f64,
+    /// `Σu²`.
+    pub(crate) update_squares: f64,
 }
 
-impl<R: Real> Kernel for SmallStatistics<'_, R> {
-    type Element = R;
-    /// `Σu²` of those within the limits.
-    type Output = f64;
+impl<T: CpuElement, C: Clip<T::Real>> Kernel for SmallStatistics<'_, T, C> {
+    type Element = T;
+    type Output = SmallFinding;
 
     #[inline(always)]
-    fn run<V: Lanes<Real = R> + Memory<R>>(self) -> f64 {
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> SmallFinding {
         match self.shape {
-            // Unrolled for the usual convolution: 7 % of its step.
-            (3, 3) => self.of_shape::<V>(3, 3),
-            (rows, columns) => self.of_shape::<V>(rows, columns),
+            (3, 3) => self.of_shape::<V, UNROLLED>(3, 3),
+            (rows, columns) if rows.max(columns) <= FEW => self.of_shape::<V, FEW>(rows, columns),
+            (rows, columns) => self.of_shape::<V, LONGEST>(rows, columns),
         }
     }
 }
 
-impl<R: Real> SmallStatistics<'_, R> {
+/// Rows and columns of the usual convolution, whose kernels are unrolled and keep to registers.
+const UNROLLED: usize = 3;
+
+/// Rows and columns of matrices for which room for [`LONGEST`] would cost more than they do.
+const FEW: usize = 4;
+
+/// Runs a part of a kernel for matrices of at most `N` rows and columns.
+#[inline(always)]
+fn run<V: Lanes, P: Routine<V>, const N: usize>(part: P) -> P::Output {
+    if N == UNROLLED { part.run() } else { V::call(part) }
+}
+
+impl<T: CpuElement, C: Clip<T::Real>> SmallStatistics<'_, T, C> {
     #[inline(always)]
-    fn of_shape<V: Lanes<Real = R> + Memory<R>>(self, rows: usize, columns: usize) -> f64 {
-        let Self { moment, limits, .. } = self;
-        let (squares, rest) = self.scratch.split_at_mut(self.ranges.len() * rows * columns);
-        let mut sum = V::zero();
-        let matrices = squares.chunks_exact_mut(rows * columns).zip(self.ranges);
+    fn of_shape<V: Lanes<Real = T::Real> + Memory<T>, const N: usize>(
+        self,
+        rows: usize,
+        columns: usize,
+    ) -> SmallFinding {
+        let Self { clip, moment, limits, .. } = self;
+        let one = V::splat(T::Real::ONE);
+        let mut all = Finding { lowest: one, highest: one, update_squares: V::zero() };
+        let mut regular = 0;
+        let mut squares = [[V::zero(); N]; N];
+        let (vectors, _) = self.gradient.as_chunks::<LANES>();
+        let sixteens = vectors.chunks_exact(rows * columns).enumerate();
         let factors = self.row_factor.chunks_exact_mut(rows * LANES);
         let factors = factors.zip(self.column_factor.chunks_exact_mut(columns * LANES));
-        for ((squares, range), (row_factor, column_factor)) in matrices.zip(factors) {
-            let task = Sixteen { shape: (rows, columns), moment, limits, squares };
-            *range = task.statistics::<V>(row_factor, column_factor, rest, &mut sum);
+        for ((at, vectors), (row_factor, column_factor)) in sixteens.zip(factors) {
+            for k in 0..rows {
+                for j in 0..columns {
+                    let vector = &vectors[k * columns + j];
+                    V::fetch(vector.as_ptr().wrapping_add(AHEAD));
+                    squares[k][j] = square(V::read(vector), clip);
+                }
+            }
+            let (shape, squares, all) = ((rows, columns), &squares, &mut all);
+            let part = Sixteen { shape, squares, moment, limits, row_factor, column_factor, all };
+            regular |= u32::from(run::<V, _, N>(part)) << at;
         }
-        sum.total()
+        SmallFinding {
+            regular,
+            lowest: all.lowest.least().to_f64(),
+            highest: all.highest.largest().to_f64(),
+            update_squares: all.update_squares.total(),
+        }
     }
 }
 
-/// Sixteen matrices of a batch.
-struct Sixteen<'a, R> {
+/// A [`SmallFinding`] in lanes.
+struct Finding<V> {
+    lowest: V,
+    highest: V,
+    update_squares: V,
+}
+
+/// Sixteen matrices of a batch, of at most `N` rows and columns.
+struct Sixteen<'a, V: Lanes, const N: usize> {
     shape: (usize, usize),
-    moment: Moment<R>,
-    limits: Limits<R>,
-    squares: &'a mut [Line<R>],
+    squares: &'a Vectors<V, N>,
+    moment: Moment<V::Real>,
+    limits: Limits<V::Real>,
+    row_factor: &'a mut [V::Real],
+    column_factor: &'a mut [V::Real],
+    all: &'a mut Finding<V>,
 }
 
-impl<R: Real> Sixteen<'_, R> {
-    /// Their range, if they are within the limits; `Σu²` is then added to `sum`.
-    #[inline(always)]
-    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
-    fn statistics<V: Lanes<Real = R> + Memory<R>>(
-        self,
-        row_factor: &mut [R],
-        column_factor: &mut [R],
-        scratch: &mut [Line<R>],
-        total: &mut V,
-    ) -> Option<SmallRange> {
-        let Self { shape: (rows, columns), moment, limits, squares } = self;
-        let (r, rest) = scratch.split_at_mut(rows);
-        let (inverse, rest) = rest.split_at_mut(rows);
-        let c = &mut rest[..columns];
-        matrices_to_lanes::<V>(squares, rows, columns);
-        copy_all::<V>(row_factor, r);
-        to_lanes::<V>(r, rows, 1);
-        copy_all::<V>(column_factor, c);
-        to_lanes::<V>(c, columns, 1);
+impl<V: Lanes, const N: usize> Routine<V> for Sixteen<'_, V, N> {
+    /// Whether they are within the limits; then the finding takes them up.
+    type Output = bool;
 
-        let one = V::splat(R::ONE);
-        // Not a division, of which there are too many here already.
-        let share = |length: usize| V::splat(R::ONE / R::round_from(length as f64));
-        let (of_rows, of_columns) = (share(rows), share(columns));
-        let (mut range, mut mean) = ((V::splat(R::MAX), V::zero()), V::zero());
+    #[inline(always)]
+    fn run(self) -> bool {
+        let Self { shape: (rows, columns), squares, moment, limits, .. } = self;
+        let Self { row_factor, column_factor, all, .. } = self;
+        let zero = V::zero();
+        // `β·old + (1 − β)·ε₁ + Σ·(1 − β)/n`, as few operations after the sum as possible. What falls
+        // below the normal range need not become zero, since that is not within the limits.
+        let kept = V::splat(moment.beta_2);
+        let constant = V::splat(moment.one_minus_beta_2 * moment.epsilon_1);
+        let of_rows = V::splat(moment.one_minus_beta_2 / count(rows));
+        let of_columns = V::splat(moment.one_minus_beta_2 / count(columns));
+
+        // First with a row of a matrix in each lane, in the order of the row factors in memory.
+        let (mut r, mut by_row) = (read::<V, N>(row_factor), [[zero; N]; N]);
+        for k in 0..rows {
+            by_row[k] = to_lanes(&squares[k], columns);
+            let old = kept.mul(r[k]).add(constant);
+            r[k] = old.add(sum(&by_row[k], columns).mul(of_columns));
+        }
+        // Then with a matrix.
+        let of_matrix = to_lanes(&r, rows);
+        let mean = mean(&of_matrix, rows);
+        let (mut inverse, mut least_row) = ([zero; N], of_matrix[0]);
         for i in 0..rows {
-            let mut sum = V::zero();
-            for line in &squares[i * columns..(i + 1) * columns] {
-                sum = sum.add(V::load(&line.0));
-            }
-            let new = moment.blend(V::load(&r[i].0), sum.mul(of_columns));
-            new.store(&mut r[i].0);
-            one.div(new).store(&mut inverse[i].0);
-            mean = mean.add(new);
-            range = (new.lesser(range.0), new.greater(range.1));
+            inverse[i] = V::splat(V::Real::ONE).div(of_matrix[i]);
+            least_row = of_matrix[i].lesser(least_row);
         }
-        let mean = mean.mul(of_rows);
-        let shares = (range.0.div(mean), range.1.div(mean));
-        let mut of_c = (V::splat(R::MAX), V::zero());
-        let mut quotients = V::zero();
+        let mut c = to_lanes(&read::<V, N>(column_factor), columns);
+        let (mut least, mut largest, mut quotients) = (V::splat(V::Real::MAX), zero, zero);
         for j in 0..columns {
-            let (mut sum, mut weighted) = (V::zero(), V::zero());
-            for i in 0..rows {
-                let square = V::load(&squares[i * columns + j].0);
-                sum = sum.add(square);
-                weighted = weighted.add(square.mul(V::load(&inverse[i].0)));
+            let mut vectors = [zero; N];
+            for k in 0..rows {
+                vectors[k] = by_row[k][j];
             }
-            let new = moment.blend(V::load(&c[j].0), sum.mul(of_rows));
-            new.store(&mut c[j].0);
-            quotients = quotients.add(weighted.div(new));
-            of_c = (new.lesser(of_c.0), new.greater(of_c.1));
+            let mut column = to_lanes(&vectors, rows);
+            let new = sum(&column, rows).mul(of_rows);
+            for i in 0..rows {
+                column[i] = column[i].mul(inverse[i]);
+            }
+            c[j] = kept.mul(c[j]).add(constant).add(new);
+            quotients = quotients.add(sum(&column, rows).div(c[j]));
+            (least, largest) = (c[j].lesser(least), c[j].greater(largest));
         }
-        let second = (shares.0.mul(of_c.0), shares.1.mul(of_c.1));
-        let lowest = second.0.lesser(of_c.0).lesser(shares.0).lesser(range.0);
-        let highest = second.1.greater(of_c.1).greater(shares.1).greater(range.1);
+
+        // The mean of a row factor is not below its least value, so that the least share is at most
+        // one and the least second moment at most the least column factor. Nor is any share, or any
+        // row factor over the mean, above the number of rows.
+        let least_share = least_row.div(mean);
+        let lowest = least_share.mul(least).lesser(least_share).lesser(least_row);
+        let highest = largest.greater(mean).mul(V::splat(count(rows)));
         let update_squares = quotients.mul(mean);
-        // A NaN, which comparisons of extremes may miss, shows in the sum.
+        // A NaN, which comparisons of extremes may miss, shows in the sum, and what is below the
+        // limit can be added up over a batch.
         let is_regular = V::splat(limits.low).is_below(lowest)
-            && highest.is_below(V::splat(limits.high))
-            && update_squares.is_below(V::splat(R::MAX));
-        if !is_regular {
-            return None;
+            && highest.greater(update_squares).is_below(V::splat(limits.high));
+        if is_regular {
+            write(&r, row_factor);
+            write(&from_lanes(&c, columns), column_factor);
+            all.lowest = lowest.lesser(all.lowest);
+            all.highest = highest.greater(all.highest);
+            all.update_squares = all.update_squares.add(update_squares);
         }
-        *total = total.add(update_squares);
-        from_lanes::<V>(r, rows, 1);
-        write_all(r, row_factor);
-        from_lanes::<V>(c, columns, 1);
-        write_all(c, column_factor);
-        Some(SmallRange { lowest: lowest.least().to_f64(), highest: highest.largest().to_f64() })
+        is_regular
     }
 }
 
-/// What each element of a batch of matrices, whose range has been proved, is multiplied with:
-/// `s_i·t_j`, in the order of memory.
-pub(crate) struct SmallScales<'a, R> {
+/// `p −= g·s_i·t_j` of a batch of matrices whose range has been proved.
+pub(crate) struct SmallUpdate<'a, T: CpuElement, C, D> {
     /// Rows and columns.
     pub(crate) shape: (usize, usize),
-    pub(crate) row_factor: &'a [R],
-    pub(crate) column_factor: &'a [R],
-    /// `(α / max(1, rms(u) / d))²`.
-    pub(crate) square: R,
-    /// Begins with the result.
-    pub(crate) scratch: &'a mut [Line<R>],
-}
-
-impl<R: Real> Kernel for SmallScales<'_, R> {
-    type Element = R;
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes<Real = R> + Memory<R>>(self) {
-        match self.shape {
-            (3, 3) => self.of_shape::<V>(3, 3),
-            (rows, columns) => self.of_shape::<V>(rows, columns),
-        }
-    }
-}
-
-impl<R: Real> SmallScales<'_, R> {
-    #[inline(always)]
-    fn of_shape<V: Lanes<Real = R> + Memory<R>>(self, rows: usize, columns: usize) {
-        let sixteens = self.row_factor.len() / (rows * LANES);
-        let (layout, rest) = self.scratch.split_at_mut(sixteens * rows * columns);
-        let factors = self.row_factor.chunks_exact(rows * LANES);
-        let factors = factors.zip(self.column_factor.chunks_exact(columns * LANES));
-        for (layout, factors) in layout.chunks_exact_mut(rows * columns).zip(factors) {
-            Self::of_sixteen::<V>((rows, columns), factors, self.square, layout, rest);
-        }
-    }
-
-    #[inline(always)]
-    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
-    fn of_sixteen<V: Lanes<Real = R> + Memory<R>>(
-        (rows, columns): (usize, usize),
-        (row_factor, column_factor): (&[R], &[R]),
-        square: R,
-        layout: &mut [Line<R>],
-        scratch: &mut [Line<R>],
-    ) {
-        let (s, rest) = scratch.split_at_mut(rows);
-        let t = &mut rest[..columns];
-        copy_all::<V>(row_factor, s);
-        to_lanes::<V>(s, rows, 1);
-        copy_all::<V>(column_factor, t);
-        to_lanes::<V>(t, columns, 1);
-        let mut mean = V::zero();
-        for line in s.iter() {
-            mean = mean.add(V::load(&line.0));
-        }
-        let mean = mean.mul(V::splat(R::ONE / R::round_from(rows as f64)));
-        let square = V::splat(square).mul(mean);
-        let one = V::splat(R::ONE);
-        for line in t.iter_mut() {
-            one.div(V::load(&line.0)).sqrt().store(&mut line.0);
-        }
-        for (i, line) in s.iter().enumerate() {
-            let row = square.div(V::load(&line.0)).sqrt();
-            for (j, column) in t.iter().enumerate() {
-                row.mul(V::load(&column.0)).store(&mut layout[i * columns + j].0);
-            }
-        }
-        matrices_from_lanes::<V>(layout, rows, columns);
-    }
-}
-
-/// `p −= g·s_i·t_j` of a batch of matrices.
-pub(crate) struct SmallUpdate<'a, T: CpuElement, C, D> {
     pub(crate) parameter: &'a mut [T],
     pub(crate) gradient: &'a [T],
     pub(crate) clip: C,
     pub(crate) decay: D,
-    /// From [`SmallScales`].
-    pub(crate) scales: &'a [Line<T::Real>],
+    pub(crate) row_factor: &'a [T::Real],
+    pub(crate) column_factor: &'a [T::Real],
+    /// `(α / max(1, rms(u) / d))²`.
+    pub(crate) square: T::Real,
 }
 
 impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for SmallUpdate<'_, T, C, D> {
     type Element = T;
-    type Output = ();
+    /// As [`SmallSquareSum`].
+    type Output = f64;
 
     #[inline(always)]
-    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) {
-        let Self { parameter, gradient, clip, decay, scales } = self;
-        let (p, _) = parameter.as_chunks_mut::<LANES>();
-        let (g, _) = gradient.as_chunks::<LANES>();
-        for ((p, g), factor) in p.iter_mut().zip(g).zip(scales) {
-            V::fetch(p.as_ptr().wrapping_add(AHEAD));
-            V::fetch(g.as_ptr().wrapping_add(AHEAD));
-            let u = clip.apply(V::read(g)).mul(V::load(&factor.0));
-            decay.apply(V::read(p)).sub(u).write(p);
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        match self.shape {
+            (3, 3) => self.of_shape::<V, UNROLLED>(3, 3),
+            (rows, columns) if rows.max(columns) <= FEW => self.of_shape::<V, FEW>(rows, columns),
+            (rows, columns) => self.of_shape::<V, LONGEST>(rows, columns),
         }
     }
 }
 
-/// Puts element `(i, j)` of matrix `l` into lane `l` of line `i·columns + j`: first the elements of
-/// each sixteen rows, then the rows of the sixteen matrices.
-#[inline(always)]
-fn matrices_to_lanes<V: Lanes>(lines: &mut [Line<V::Real>], rows: usize, columns: usize) {
-    for lines in lines.chunks_mut(columns) {
-        to_lanes::<V>(lines, columns, 1);
-    }
-    for j in 0..columns {
-        to_lanes::<V>(&mut lines[j..], rows, columns);
+impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> SmallUpdate<'_, T, C, D> {
+    #[inline(always)]
+    fn of_shape<V: Lanes<Real = T::Real> + Memory<T>, const N: usize>(
+        self,
+        rows: usize,
+        columns: usize,
+    ) -> f64 {
+        let Self { clip, decay, square, .. } = self;
+        let mut scales = [[V::zero(); N]; N];
+        let mut total = V::zero();
+        let (p, _) = self.parameter.as_chunks_mut::<LANES>();
+        let (g, _) = self.gradient.as_chunks::<LANES>();
+        let size = rows * columns;
+        let sixteens = p.chunks_exact_mut(size).zip(g.chunks_exact(size));
+        let factors = self.row_factor.chunks_exact(rows * LANES);
+        let factors = factors.zip(self.column_factor.chunks_exact(columns * LANES));
+        for ((p, g), (row_factor, column_factor)) in sixteens.zip(factors) {
+            let (shape, scales) = ((rows, columns), &mut scales);
+            let part = Scales { shape, row_factor, column_factor, square, scales: &mut *scales };
+            run::<V, _, N>(part);
+            let mut of_sixteen = V::zero();
+            for k in 0..rows {
+                let mut of_row = V::zero();
+                for j in 0..columns {
+                    let (p, g) = (&mut p[k * columns + j], &g[k * columns + j]);
+                    V::fetch(p.as_ptr().wrapping_add(AHEAD));
+                    V::fetch(g.as_ptr().wrapping_add(AHEAD));
+                    let u = clip.apply(V::read(g)).mul(scales[k][j]);
+                    let new = decay.apply(V::read(p)).sub(u).write(p);
+                    of_row = of_row.add(new.mul(new));
+                }
+                of_sixteen = of_sixteen.add(of_row);
+            }
+            total = total.add(of_sixteen);
+        }
+        total.total()
     }
 }
 
-/// The reverse.
-#[inline(always)]
-fn matrices_from_lanes<V: Lanes>(lines: &mut [Line<V::Real>], rows: usize, columns: usize) {
-    for j in 0..columns {
-        from_lanes::<V>(&mut lines[j..], rows, columns);
-    }
-    for lines in lines.chunks_mut(columns) {
-        from_lanes::<V>(lines, columns, 1);
+/// `Σp²` of a batch of matrices, the last sixteen of which may be fewer.
+pub(crate) struct SmallSquareSum<'a, T: CpuElement> {
+    /// Rows and columns.
+    pub(crate) shape: (usize, usize),
+    pub(crate) parameter: &'a [T],
+}
+
+impl<T: CpuElement> Kernel for SmallSquareSum<'_, T> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let (rows, columns) = self.shape;
+        let mut total = V::zero();
+        for sixteen in self.parameter.chunks(rows * columns * LANES) {
+            let mut of_sixteen = V::zero();
+            for row in sixteen.chunks(columns * LANES) {
+                let mut of_row = V::zero();
+                for vector in row.chunks(LANES) {
+                    let p = read_up_to::<T, V>(vector);
+                    of_row = of_row.add(p.mul(p));
+                }
+                of_sixteen = of_sixteen.add(of_row);
+            }
+            total = total.add(of_sixteen);
+        }
+        total.total()
     }
 }
 
-#[inline(always)]
-fn copy_all<V: Lanes>(values: &[V::Real], lines: &mut [Line<V::Real>]) {
-    for (line, values) in lines.iter_mut().zip(values.as_chunks::<LANES>().0) {
-        V::fetch(values.as_ptr().wrapping_add(AHEAD));
-        line.0 = *values;
+/// What each element of sixteen matrices is multiplied with: `s_i·t_j`.
+struct Scales<'a, V: Lanes, const N: usize> {
+    shape: (usize, usize),
+    row_factor: &'a [V::Real],
+    column_factor: &'a [V::Real],
+    square: V::Real,
+    scales: &'a mut Vectors<V, N>,
+}
+
+impl<V: Lanes, const N: usize> Routine<V> for Scales<'_, V, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { shape: (rows, columns), scales, .. } = self;
+        let (square, one) = (V::splat(self.square), V::splat(V::Real::ONE));
+        let (mut s, mut t) = (read::<V, N>(self.row_factor), read::<V, N>(self.column_factor));
+        let mean = mean(&to_lanes(&s, rows), rows);
+        for (k, share) in s[..rows].iter_mut().enumerate() {
+            let mean = mean.permute(repeated(rows, k));
+            // The quotient first: it is in the normal range where the mean alone is not.
+            *share = mean.div(*share).mul(square).sqrt();
+        }
+        for share in &mut t[..columns] {
+            *share = one.div(*share).sqrt();
+        }
+        for (k, scales) in scales[..rows].iter_mut().enumerate() {
+            for (j, scale) in scales[..columns].iter_mut().enumerate() {
+                let of_row = s[k].permute(repeated(columns, j));
+                *scale = of_row.mul(spread(&t, (rows, columns), k * columns + j));
+            }
+        }
     }
 }
 
+/// The sum of the first `n` vectors.
 #[inline(always)]
-fn write_all<R: Copy>(lines: &[Line<R>], values: &mut [R]) {
-    for (line, values) in lines.iter().zip(values.as_chunks_mut::<LANES>().0) {
-        *values = line.0;
+fn sum<V: Lanes, const N: usize>(vectors: &[V; N], n: usize) -> V {
+    let mut sum = vectors[0];
+    for vector in &vectors[1..n] {
+        sum = sum.add(*vector);
+    }
+    sum
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most 8")]
+fn count<R: Real>(length: usize) -> R {
+    R::round_from(length as f64)
+}
+
+/// The mean of the first `n` vectors. Not by a division, of which there are too many here already.
+#[inline(always)]
+fn mean<V: Lanes, const N: usize>(vectors: &[V; N], n: usize) -> V {
+    sum(vectors, n).mul(V::splat(V::Real::ONE / count(n)))
+}
+
+/// The factors of sixteen matrices, in the order of memory.
+#[inline(always)]
+fn read<V: Lanes, const N: usize>(factors: &[V::Real]) -> [V; N] {
+    let mut vectors = [V::zero(); N];
+    for (vector, factors) in vectors.iter_mut().zip(factors.as_chunks::<LANES>().0) {
+        V::fetch(factors.as_ptr().wrapping_add(AHEAD));
+        *vector = V::load(factors);
+    }
+    vectors
+}
+
+#[inline(always)]
+fn write<V: Lanes, const N: usize>(vectors: &[V; N], factors: &mut [V::Real]) {
+    for (vector, factors) in vectors.iter().zip(factors.as_chunks_mut::<LANES>().0) {
+        vector.store(factors);
     }
 }

@@ -83,14 +83,12 @@ impl<R: Real> Lanes for ArrayLanes<R> {
     fn select_zero(self, if_zero: Self, otherwise: Self) -> Self {
         Self(from_fn(|i| if self.0[i] == R::ZERO { if_zero.0[i] } else { otherwise.0[i] }))
     }
-    #[inline(never)]
+    #[inline(always)]
     fn merge(self, other: Self, index: &[u32; LANES]) -> Self {
-        Self(index.map(|at| {
-            let at = at as usize;
-            if at < LANES { self.0[at] } else { other.0[at % LANES] }
-        }))
+        let both = [self.0, other.0];
+        Self(index.map(|at| both.as_flattened()[at as usize % (2 * LANES)]))
     }
-    #[inline(never)]
+    #[inline(always)]
     fn permute(self, index: &[u32; LANES]) -> Self {
         Self(index.map(|at| self.0[at as usize % LANES]))
     }
