@@ -57,6 +57,15 @@ impl<R: Real> Summary<R> {
         (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN)
     }
 
+    /// The second moment below which the squares of some gradients carry too few digits: squares
+    /// below the normal range are rounded to multiples of its lower end times epsilon, half of which
+    /// over the second moment must not show in an `rms(u)` that reaches the threshold.
+    fn least_second_moment(clip_threshold: R) -> f64 {
+        let rounding = R::MIN_POSITIVE.to_f64() * R::DTYPE.epsilon() / 2.0;
+        let threshold = clip_threshold.to_f64();
+        rounding / (1e-7 * threshold * threshold)
+    }
+
     fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
         let (low, high) = Self::range();
         let divisor = mean.to_f64();
@@ -73,12 +82,7 @@ impl<R: Real> Summary<R> {
             && inside(1.0 / row.least)
             && inside(1.0 / column.least)
             && inside(1.0 / column.largest);
-        // Squares below the normal range carry few digits or none. That must not show in an rms(u)
-        // that reaches the threshold.
-        let lost = R::MIN_POSITIVE.to_f64() / least;
-        let threshold = clip_threshold.to_f64();
-        let digits_suffice = lost < 1e-7 * threshold * threshold;
-        if in_range && digits_suffice {
+        if in_range && least > Self::least_second_moment(clip_threshold) {
             // The scales with which `scale²`, `scale²·mean(r)`, `s_i²` and `(s_i·t_j)²` stay in the
             // normal range, for the smallest and the largest of each.
             Self {
@@ -96,8 +100,7 @@ impl<R: Real> Summary<R> {
     /// describes it. The same conditions as for one.
     pub(crate) fn limits(clip_threshold: R) -> Limits<R> {
         let (low, high) = Self::range();
-        let threshold = clip_threshold.to_f64();
-        let least = R::MIN_POSITIVE.to_f64() / (1e-7 * threshold * threshold);
+        let least = Self::least_second_moment(clip_threshold);
         let (low, high) = (low.max(least), high.min(1.0 / low));
         Limits { low: R::round_from(low), high: R::round_from(high) }
     }

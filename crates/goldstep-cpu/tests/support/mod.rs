@@ -185,11 +185,15 @@ pub(crate) fn arguments() -> impl Strategy<Value = AdafactorArguments> {
     ];
     let ema = prop_oneof![2 => Just(None), 1 => (0.0..1.0, 0..4_u64).prop_map(Some)];
     let decay = prop_oneof![1 => Just(None), 1 => (0.0..0.5).prop_map(Some)];
-    (clipping, ema, decay, 0.01..1.0, prop_oneof![Just(1.0), 0.01..2.0]).prop_map(
-        |((clipnorm, global, clipvalue), ema, decay, rate, threshold)| {
+    // Beside the default one that lets squares near the end of the normal range matter.
+    let epsilon_1 = prop_oneof![6 => Just(1e-30), 1 => Just(1e-33), 1 => Just(1e-36)];
+    let threshold = prop_oneof![Just(1.0), 0.01..2.0];
+    (clipping, ema, decay, 0.01..1.0, threshold, epsilon_1).prop_map(
+        |((clipnorm, global, clipvalue), ema, decay, rate, threshold, epsilon_1)| {
             let builder = AdafactorArguments::builder()
                 .learning_rate(rate)
                 .clip_threshold(threshold)
+                .epsilon_1(epsilon_1)
                 .clipnorm(clipnorm)
                 .global_clipnorm(global)
                 .clipvalue(clipvalue)
@@ -208,7 +212,7 @@ pub(crate) fn arguments() -> impl Strategy<Value = AdafactorArguments> {
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let shapes = prop::collection::vec(shape(), 1..6);
-    let scale = prop_oneof![4 => Just(0.1), 1 => Just(1e-8), 1 => Just(1e4)];
+    let scale = prop_oneof![4 => Just(0.1), 1 => Just(1e-8), 1 => Just(1e-19), 1 => Just(1e4)];
     (shapes, arguments(), 1..5_usize, any::<u64>(), scale, any::<bool>()).prop_map(
         |(shapes, arguments, steps, seed, gradient_scale, irregular)| Case {
             shapes,
