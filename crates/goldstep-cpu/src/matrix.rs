@@ -33,7 +33,7 @@ pub(crate) struct Summary<R> {
     /// `mean(r)` of one matrix.
     pub(crate) mean: R,
     /// Of a batch a bit for each sixteen that the other fields describe.
-    pub(crate) sixteens: u32,
+    pub(crate) sixteens: u64,
     /// Between which squares of `α / max(1, rms(u) / d)` the algebra agrees with the literal
     /// formula.
     least_square: f64,

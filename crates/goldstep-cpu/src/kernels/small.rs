@@ -17,9 +17,9 @@ pub(crate) const fn is_small(rows: usize, columns: usize) -> bool {
     rows > 0 && columns > 0 && rows <= LONGEST && columns <= LONGEST
 }
 
-/// Sixteens at most that a kernel is called for, a bit each of an u32: a call for each took a fifth
+/// Sixteens at most that a kernel is called for, a bit each of a u64: a call for each took a fifth
 /// of the time of 3 × 3 matrices.
-pub(crate) const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 64;
 
 /// Vector `j` of row `k` of sixteen matrices, as they follow each other in memory.
 type Vectors<V, const N: usize> = [[V; N]; N];
@@ -49,7 +49,7 @@ pub(crate) struct SmallStatistics<'a, T: CpuElement, C> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SmallFinding {
     /// A bit for each of them.
-    pub(crate) regular: u32,
+    pub(crate) regular: u64,
     /// Bounds of all factors, shares and second moments, and of one.
     pub(crate) lowest: f64,
     pub(crate) highest: f64,
@@ -109,7 +109,7 @@ impl<T: CpuElement, C: Clip<T::Real>> SmallStatistics<'_, T, C> {
             }
             let (shape, squares, all) = ((rows, columns), &squares, &mut all);
             let part = Sixteen { shape, squares, moment, limits, row_factor, column_factor, all };
-            regular |= u32::from(run::<V, _, N>(part)) << at;
+            regular |= u64::from(run::<V, _, N>(part)) << at;
         }
         SmallFinding {
             regular,
