@@ -13,7 +13,7 @@
 //! The first sub-pass keeps the sums of a strip of columns in registers, the second those of a row
 //! of the panel: the sums of a row pass through memory once in a panel.
 
-use super::{Clip, Extent, Line, Moment, Range, add_to, square, tree};
+use super::{Clip, Extent, Line, Moment, Range, add_to, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
@@ -126,7 +126,7 @@ impl<V: Lanes> Factors<V> {
         if !tail.is_empty() {
             let mut sum = V::zero();
             for i in 0..panel.rows() {
-                sum = sum.add(square(V::read_head(&panel.row(i)[count * LANES..]), clip));
+                sum = sum.add(clip.square(V::read_head(&panel.row(i)[count * LANES..])));
             }
             let mut lanes = [V::Real::ONE; LANES];
             lanes[..tail.len()].copy_from_slice(tail);
@@ -147,7 +147,7 @@ fn add_squares<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
 ) {
     let (vectors, _) = row[q * LANES..(q + K) * LANES].as_chunks::<LANES>();
     for k in 0..K {
-        sums[k] = sums[k].add(square(V::read(&vectors[k]), clip));
+        sums[k] = sums[k].add(clip.square(V::read(&vectors[k])));
     }
 }
 
@@ -169,7 +169,7 @@ fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
             if let Some(soon) = soon.get((at * STRIP + k) * LANES) {
                 V::fetch(std::ptr::from_ref(soon));
             }
-            let square = square(V::read(&group[k]), clip);
+            let square = clip.square(V::read(&group[k]));
             s[k] = s[k].add(square);
             v[k] = v[k].add(square.mul(V::load(&inverse[k].0)));
         }
@@ -177,14 +177,14 @@ fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     let (mut s, mut v) = (tree(s), tree(v));
     let mut inverse = inverse[groups.len() * STRIP..].iter();
     for (vector, inverse) in few.iter().zip(inverse.by_ref()) {
-        let square = square(V::read(vector), clip);
+        let square = clip.square(V::read(vector));
         s = s.add(square);
         v = v.add(square.mul(V::load(&inverse.0)));
     }
     if let Some(inverse) = inverse.next()
         && !tail.is_empty()
     {
-        let square = square(V::read_head(tail), clip);
+        let square = clip.square(V::read_head(tail));
         s = s.add(square);
         v = v.add(square.mul(V::load(&inverse.0)));
     }

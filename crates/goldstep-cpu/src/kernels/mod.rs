@@ -154,6 +154,13 @@ impl<V: Lanes> Range<V> {
 /// What clipping does to each element of a gradient.
 pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
     fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V;
+
+    /// The squares of what is applied.
+    #[inline(always)]
+    fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        let g = self.apply(gradient);
+        g.mul(g)
+    }
 }
 
 /// No clipping.
@@ -187,6 +194,18 @@ impl<R: Real> Clip<R> for Clipped<R> {
                 V::splat(R::ZERO - bound).greater(below)
             }
         }
+    }
+
+    // The sign does not matter to a square, and rounding keeps the order: one bound for two.
+    #[inline(always)]
+    fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        if let Self::Bound(bound) = self
+            && bound > R::ZERO
+        {
+            return V::splat(bound * bound).lesser(gradient.mul(gradient));
+        }
+        let g = self.apply(gradient);
+        g.mul(g)
     }
 }
 
@@ -252,13 +271,6 @@ pub(crate) fn tree<V: Lanes, const K: usize>(mut sums: [V; K]) -> V {
     sums[0]
 }
 
-// No closure: only a function can be made to lie inside the one that carries the instruction set.
-#[inline(always)]
-fn square<V: Lanes, C: Clip<V::Real>>(gradient: V, clip: C) -> V {
-    let g = clip.apply(gradient);
-    g.mul(g)
-}
-
 #[inline(always)]
 fn add_to<V: Lanes>(sum: V, line: &mut Line<V::Real>) {
     V::load(&line.0).add(sum).store(&mut line.0);
@@ -284,4 +296,26 @@ fn write_up_to<T, V: Memory<T>>(value: V, target: &mut [T]) -> V {
     }
     value.write_head(target);
     V::read_head(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::ArrayLanes;
+
+    #[test]
+    fn squares_are_those_of_the_clipped_gradient() {
+        let mut gradient = [0.0_f32; LANES];
+        let some = [0.0, -0.0, 0.3, -0.3, 0.1, 1e-30, 1e30, f32::MAX, f32::INFINITY, f32::NAN];
+        for (lane, &value) in gradient.iter_mut().zip(&some) {
+            *lane = value;
+        }
+        let gradient = ArrayLanes::load(&gradient);
+        for bound in [0.3, 0.1, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN, 0.0, -0.3] {
+            let clip = Clipped::Bound(bound);
+            let clipped = clip.apply(gradient);
+            let expected = clipped.mul(clipped).to_array().map(f32::to_bits);
+            assert_eq!(clip.square(gradient).to_array().map(f32::to_bits), expected, "{bound}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Matrices of few columns, whose rows do not fill vectors.
 
 use super::rows::{Factors, InverseFactors, Sums};
-use super::{Clip, Line, add_to, read_up_to, square, tree};
+use super::{Clip, Line, add_to, read_up_to, tree};
 use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::tile::Tile;
 
@@ -86,7 +86,7 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
             let mut squares = [V::zero(); N];
             for k in 0..N {
                 V::fetch(group[k].as_ptr().wrapping_add(AHEAD));
-                squares[k] = square(V::read(&group[k]), clip);
+                squares[k] = clip.square(V::read(&group[k]));
             }
             // The number of columns is a power of two: the same bits as a division.
             let mean = sums_of_packed(&squares).mul(share);
@@ -172,7 +172,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
             for (i, sum) in sums.iter_mut().enumerate() {
                 let row = g.get(i * n..(i + 1) * n).unwrap_or(&[]);
                 for k in 0..K {
-                    *sum = sum.add(square(vector_of::<T, V>(row, k), clip));
+                    *sum = sum.add(clip.square(vector_of::<T, V>(row, k)));
                 }
             }
             let inverse = V::call(InverseFactors { factors, row_factor: r, squares: &sums });
@@ -181,7 +181,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
             for (row, &inverse) in g.chunks_exact(n).zip(&inverse) {
                 let inverse = V::splat(inverse);
                 for k in 0..K {
-                    let square = square(vector_of::<T, V>(row, k), clip);
+                    let square = clip.square(vector_of::<T, V>(row, k));
                     c[k] = c[k].add(square);
                     w[k] = w[k].add(square.mul(inverse));
                 }

@@ -15,7 +15,7 @@
 //! asking ahead nor both sub-passes in one loop gained anything.
 
 use super::narrow::{NARROW, narrow};
-use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, square, tree};
+use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine, sums_of_rows};
 use crate::real::{CpuElement, Real};
@@ -219,7 +219,7 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
                 if AHEAD > 0 {
                     V::fetch(band.ahead(AHEAD * R + k, q));
                 }
-                let square = square(V::read(band.vector(k, q)), clip);
+                let square = clip.square(V::read(band.vector(k, q)));
                 c = c.add(square);
                 w = w.add(square.mul(inverse));
             }
@@ -229,7 +229,7 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         let ([last_column, ..], [last_weighted, ..]) = (last_column, last_weighted) else { return };
         let (mut c, mut w) = (V::zero(), V::zero());
         for (k, inverse) in inverse.into_iter().enumerate() {
-            let square = square(V::read_head(&rows.row(k)[whole * LANES..]), clip);
+            let square = clip.square(V::read_head(&rows.row(k)[whole * LANES..]));
             c = c.add(square);
             w = w.add(square.mul(inverse));
         }
@@ -286,9 +286,9 @@ fn squares_of_row<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C)
     }
     sum = sum.add(tree(squares_of_groups::<T, V, C>(groups, clip)));
     for vector in few {
-        sum = sum.add(square(V::read(vector), clip));
+        sum = sum.add(clip.square(V::read(vector)));
     }
-    if tail.is_empty() { sum } else { sum.add(square(V::read_head(tail), clip)) }
+    if tail.is_empty() { sum } else { sum.add(clip.square(V::read_head(tail))) }
 }
 
 /// The squares of a run of groups, summed in four sums.
@@ -300,7 +300,7 @@ fn squares_of_groups<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     let mut sums = [V::zero(); SUMS];
     for group in groups {
         for k in 0..SUMS {
-            sums[k] = sums[k].add(square(V::read(&group[k]), clip));
+            sums[k] = sums[k].add(clip.square(V::read(&group[k])));
         }
     }
     sums

@@ -6,7 +6,7 @@
 
 use super::narrow::AHEAD;
 use super::transpose::{LONGEST, from_lanes, repeated, spread, to_lanes};
-use super::{Clip, Decay, Moment, read_up_to, square};
+use super::{Clip, Decay, Moment, read_up_to};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};
@@ -104,7 +104,7 @@ impl<T: CpuElement, C: Clip<T::Real>> SmallStatistics<'_, T, C> {
                 for j in 0..columns {
                     let vector = &vectors[k * columns + j];
                     V::fetch(vector.as_ptr().wrapping_add(AHEAD));
-                    squares[k][j] = square(V::read(vector), clip);
+                    squares[k][j] = clip.square(V::read(vector));
                 }
             }
             let (shape, squares, all) = ((rows, columns), &squares, &mut all);
