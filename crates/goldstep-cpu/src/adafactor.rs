@@ -29,6 +29,7 @@ use crate::execute::Context;
 use crate::isa::Isa;
 use crate::list::List;
 use crate::memory::AlignedBuffer;
+use crate::plan::LARGE;
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars};
 use crate::scratch::Scratch;
@@ -225,7 +226,8 @@ impl<T: CpuElement> Adafactor<T> {
             Threads::Ambient => rayon::current_num_threads() > 1,
             Threads::Own(_) => true,
         };
-        let context = Context { isa: *isa, parallel, scratch };
+        let far = ends.last().is_some_and(|&end| end >= LARGE);
+        let context = Context { isa: *isa, parallel, scratch, far };
         let list = List { variables, parameters, gradients, ends, before: 0 };
         match threads {
             Threads::Own(pool) if parallel => pool.install(|| work(&context, list)),

@@ -65,10 +65,17 @@ pub trait Lanes: Copy {
         Self::splat(Self::Real::ZERO)
     }
 
-    /// Asks for memory that will be read soon, which need not exist; nothing where the processor
-    /// has no such thing.
+    /// Asks for memory that will be read soon, no nearer than the second-level cache; it need not
+    /// exist. Nothing where the processor has no such thing.
+    ///
+    /// What is asked into the first-level cache drives out what is worked on: 1,000,000 × 8 took
+    /// 1.45 of its bound in place of 1.19.
     #[inline(always)]
     fn fetch<T>(_: *const T) {}
+
+    /// The same into the first-level cache, for what lies in the second one.
+    #[inline(always)]
+    fn fetch_near<T>(_: *const T) {}
 
     #[inline(always)]
     fn to_array(self) -> [Self::Real; LANES] {

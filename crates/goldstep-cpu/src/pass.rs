@@ -295,6 +295,7 @@ impl<R: Real> Pass<'_, R> {
         with_clip_and_decay!(self, |clip, decay| Update {
             parameter: block.parameter.reborrow(),
             gradient: block.gradient,
+            far: self.context.far,
             clip,
             decay,
             row_scale,

@@ -24,8 +24,9 @@ const ROWS_PER_SUM: usize = 512;
 const NARROW_ROWS_PER_SUM: usize = 4096;
 /// Elements of a run in which the update works before its sum of squares passes into f64.
 const BLOCK: usize = 32 * 1024;
-/// Elements from which on a short matrix and its gradient are taken to lie in no cache.
-const LARGE: usize = 4 * 1024 * 1024;
+/// Elements from which on a list of parameters, or a short matrix, and its gradients are taken to lie
+/// in no cache.
+pub(crate) const LARGE: usize = 4 * 1024 * 1024;
 /// Columns from which on a short matrix is read by columns: sixteen of its rows no longer fit
 /// into a second-level cache.
 const WIDE_COLUMNS: usize = 16 * 1024;

@@ -8,6 +8,7 @@
 
 mod support;
 
+use goldstep_core::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
 use goldstep_cpu::{Adafactor, Isa};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -59,5 +60,41 @@ proptest! {
     #[test]
     fn float16_is_invariant(case in support::case()) {
         invariant!(f16, case);
+    }
+}
+
+/// Kernels ask further ahead in a list that is larger than the caches: the same bits.
+#[test]
+fn a_large_neighbour_changes_nothing() {
+    let shapes: [&[usize]; 6] =
+        [&[70, 600], &[41, 1000], &[9, 1100], &[100, 256], &[40, 5], &[33, 3, 3]];
+    let values = |elements: usize, scale: f32| -> Vec<f32> {
+        (0..elements).map(|i| ((i * 37 % 101) as f32 - 50.0) * scale).collect()
+    };
+    let own = shapes.len();
+    let steps = |neighbour: Option<usize>, isa: Isa| {
+        let shapes = shapes.iter().copied().map(<[usize]>::to_vec);
+        let shapes: Vec<_> = shapes.chain(neighbour.map(|elements| vec![elements])).collect();
+        let parameter = |(i, shape): (usize, &Vec<usize>)| Parameter::new(format!("p{i}"), shape);
+        let list = shapes.iter().enumerate().map(parameter).collect::<Result<_, _>>();
+        let list = ParameterList::new(list.unwrap()).unwrap();
+        let arguments = AdafactorArguments::default();
+        let builder = Adafactor::<f32>::builder(&arguments, &list).threads(1).isa(isa);
+        let mut optimizer = builder.build().unwrap();
+        let sizes = shapes.iter().map(|shape| shape.iter().product());
+        let mut parameters: Vec<_> = sizes.map(|elements| values(elements, 0.01)).collect();
+        let gradients: Vec<_> = parameters.iter().map(|p| values(p.len(), 1e-3)).collect();
+        for _ in 0..2 {
+            let mut slices: Vec<_> = parameters.iter_mut().map(Vec::as_mut_slice).collect();
+            let given = gradients.iter().zip(0..);
+            let given: Vec<_> =
+                given.map(|(g, i)| (i < own).then_some(Gradient::Dense(g.as_slice()))).collect();
+            optimizer.step(&mut slices, &given).unwrap();
+        }
+        parameters.truncate(own);
+        parameters.iter().map(|p| bits(p)).collect::<Vec<_>>()
+    };
+    for isa in Isa::available() {
+        assert!(steps(None, isa) == steps(Some(4 << 20), isa), "{}", isa.name());
     }
 }

@@ -4,11 +4,14 @@
 //! its factors taken together, for matrices of which [`crate::matrix`] has proved that no factor
 //! and no product leaves the normal range.
 
+use std::ops::Range;
+
 use super::narrow::NARROW;
 use super::narrow_update::{Factors, ROWS, narrow};
 use super::{CHAIN, Clip, Decay, Line, read_up_to, tree, write_up_to};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine};
+use crate::memory::ALIGNMENT;
 use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};
 
@@ -16,6 +19,10 @@ use crate::tile::{Tile, TileMut};
 pub(super) const SUMS: usize = 4;
 /// Elements that go into them at a time.
 pub(super) const GROUP: usize = SUMS * LANES;
+/// Bytes of the smallest pages, beyond which no processor reads ahead on its own.
+const PAGE: usize = 4096;
+/// Lines of a page that are asked for.
+const LINES: usize = 2;
 
 /// A sum of squares in two levels. It is part of the bits: an update and [`SquareSum`] go through
 /// a tile in the same steps.
@@ -73,6 +80,8 @@ fn is_narrow<T>(tile: Tile<'_, T>) -> bool {
 pub(crate) struct Update<'a, T: CpuElement, C, D> {
     pub(crate) parameter: TileMut<'a, T>,
     pub(crate) gradient: Tile<'a, T>,
+    /// Whether they come from beyond the caches.
+    pub(crate) far: bool,
     pub(crate) clip: C,
     pub(crate) decay: D,
     /// `s_i`, from the row at `first_row` on.
@@ -89,14 +98,14 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        let Self { mut parameter, gradient, clip, decay, row_scale, first_row, column_scale } =
+        let Self { mut parameter, gradient, far, clip, decay, row_scale, first_row, column_scale } =
             self;
         if is_narrow(gradient) {
             let factors = Factors { row_scale, first_row, column_scale };
             return narrow::<T, V, C, D>(parameter.elements(), gradient, clip, decay, factors);
         }
         let row_scale = &Line::flatten(row_scale)[first_row..];
-        let rule = Shares { clip, decay, row_scale, column_scale };
+        let rule = Shares { far, clip, decay, row_scale, column_scale };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
 }
@@ -108,6 +117,11 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for Update<'_, T
 pub(super) trait Rule<R: Real> {
     /// Sixteen values along a row.
     type Column;
+    /// Whether what is updated comes from beyond the caches.
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        false
+    }
     /// What is the same for all of row `i`: loaded once, since stores hide that it does not change.
     fn row<V: Lanes<Real = R>>(&self, i: usize) -> V;
     /// What is the same for all of a column, for each vector of columns.
@@ -125,6 +139,7 @@ pub(super) trait Rule<R: Real> {
 
 /// `p −= g·s_i·t_j`.
 struct Shares<'a, R, C, D> {
+    far: bool,
     clip: C,
     decay: D,
     row_scale: &'a [R],
@@ -133,6 +148,11 @@ struct Shares<'a, R, C, D> {
 
 impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Shares<'_, R, C, D> {
     type Column = Line<R>;
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        self.far
+    }
 
     #[inline(always)]
     fn row<V: Lanes<Real = R>>(&self, i: usize) -> V {
@@ -177,6 +197,10 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
         let mut start = 0;
         while start < groups {
             let end = groups.min(start + CHAIN);
+            if rule.is_far() {
+                ask_for_next_pages::<T, V>(p[start..end].as_ptr_range());
+                ask_for_next_pages::<T, V>(g[start..end].as_ptr_range());
+            }
             for j in start..end {
                 for k in 0..SUMS {
                     let (old, gradient) = (V::read(&p[j][k]), V::read(&g[j][k]));
@@ -198,6 +222,21 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
         return V::call(FlatSquares { elements: &*parameter.elements(), columns });
     }
     squares.total()
+}
+
+/// Asks for the first lines of the pages that begin in these groups or less than a page behind them:
+/// a processor reads ahead within a page and begins anew in the next. 2048² took 1.46 of its bound
+/// in place of 1.24 without, 4096² 1.24 in place of 1.13.
+#[inline(never)]
+fn ask_for_next_pages<T, V: Lanes>(groups: Range<*const [[T; LANES]; SUMS]>) {
+    let (start, end) = (groups.start.cast::<u8>(), groups.end.addr());
+    let mut page = start.wrapping_add(PAGE - start.addr() % PAGE);
+    while page.addr() < end + PAGE {
+        for line in 0..LINES {
+            V::fetch(page.wrapping_add(line * ALIGNMENT));
+        }
+        page = page.wrapping_add(PAGE);
+    }
 }
 
 /// `Σp²` of a tile, to the bit what an update of this tile would have returned.

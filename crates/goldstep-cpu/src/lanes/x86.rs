@@ -41,6 +41,10 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn fetch<T>(target: *const T) {
+                detected!(_mm_prefetch::<_MM_HINT_T1>(target.cast()));
+            }
+            #[inline(always)]
+            fn fetch_near<T>(target: *const T) {
                 detected!(_mm_prefetch::<_MM_HINT_T0>(target.cast()));
             }
             #[inline(always)]
