@@ -14,7 +14,10 @@ use goldstep_mutants::{Mistake, Mutant};
 use crate::{FAILED, libtorch};
 
 /// The names of the backends, the reference first.
-pub(crate) const NAMES: [&str; 3] = ["reference", "cpu", "torch"];
+pub(crate) const NAMES: [&str; 4] = ["reference", "cpu", CPU_STORE, "torch"];
+
+/// The cpu backend where it holds the parameters, as it is measured.
+pub(crate) const CPU_STORE: &str = "cpu-store";
 
 /// What precedes the name of a deliberately wrong implementation.
 const MUTANT: &str = "mutant:";
@@ -48,6 +51,7 @@ pub(crate) fn subjects(
                 subjects.extend(threads.iter().map(|threads| cpu_with(Some(threads.get()))));
             }
             ("cpu", _) => subjects.push(cpu_with(None)),
+            (CPU_STORE, _) => subjects.push(of_cpu(cpu::store_subject())),
             ("torch", _) => subjects.push(torch(device, free_runs)?),
             (_, Some(threads)) => subjects.push(cpu_with(Some(threads.get()))),
             (_, None) if name.starts_with(MUTANT) => subjects.push(mutant(name)?),
@@ -69,7 +73,10 @@ fn reference() -> Subject {
 }
 
 fn cpu_with(threads: Option<usize>) -> Subject {
-    let subject = cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() });
+    of_cpu(cpu::subject(cpu::Settings { threads, ..cpu::Settings::default() }))
+}
+
+fn of_cpu(subject: Subject) -> Subject {
     let invocation = subject.invocation.clone().with_unit_test("cpu");
     in_float32(watched(subject.with_invocation(invocation)))
 }
@@ -158,6 +165,12 @@ mod tests {
         assert_eq!(judged(&strict).families[0].differ.len(), 3);
         let reference = judged(&goldstep_reference::conformance::subject());
         assert_eq!(reference.families[0].agree.len(), 3);
+    }
+
+    #[test]
+    fn a_store_is_judged_as_its_backend() {
+        let report = judged(&of_cpu(cpu::store_subject()));
+        assert_eq!((report.families[0].wide, report.families[0].agree.len()), (3, 0));
     }
 
     #[test]

@@ -28,8 +28,9 @@ const OTHER_FREE_RUNS: usize = 2000;
 /// mismatch, 2 nothing was judged, or the harness, a backend or the set-up failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// Backends by name, comma-separated; all of them if absent; mutant:ID is a wrong
-    /// implementation that `cargo xtask mutants` lists
+    /// Backends by name, comma-separated: reference, cpu, cpu-store (cpu where it holds the
+    /// parameters), torch; all of them if absent; mutant:ID is a wrong implementation that
+    /// `cargo xtask mutants` lists
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::environment::{JAX, TENSORFLOW_2_12, TORCH};
-use crate::{AGREED, FAILED, backends, libtorch, workspace_root};
+use crate::{AGREED, FAILED, libtorch, workspace_root};
 
 pub(crate) use verified::{digest, record};
 
@@ -173,7 +173,7 @@ impl Bench {
 
     fn backends(&self) -> Result<Vec<String>> {
         if !self.backend.is_empty() {
-            let known = backends::NAMES;
+            let known = verified::MEASURED.map(|(name, _)| name);
             for name in &self.backend {
                 ensure!(
                     known.contains(&name.as_str()),
@@ -183,8 +183,8 @@ impl Bench {
             }
             return Ok(self.backend.clone());
         }
-        let all = backends::NAMES.iter().filter(|name| !(self.quick && **name == "torch"));
-        Ok(all.map(|name| (*name).to_owned()).collect())
+        let all = verified::MEASURED.iter().map(|(name, _)| *name);
+        Ok(all.filter(|name| !(self.quick && *name == "torch")).map(str::to_owned).collect())
     }
 
     fn peers(&self) -> Vec<String> {

@@ -11,8 +11,12 @@ use anyhow::{Context, Result, ensure};
 use goldstep_conformance::Report;
 use sha2::{Digest, Sha256};
 
-use crate::backends::NAMES;
+use crate::backends::{CPU_STORE, NAMES};
 use crate::{verify, workspace_root};
+
+/// What is measured, and the backends that have to pass for it: `cpu` is measured in a store.
+pub(super) const MEASURED: [(&str, &[&str]); 3] =
+    [("reference", &["reference"]), ("cpu", &["cpu", CPU_STORE]), ("torch", &["torch"])];
 
 /// What decides the outcome of a verification.
 const SOURCES: [&str; 4] = ["crates", "golden/v1", "Cargo.toml", "Cargo.lock"];
@@ -29,23 +33,32 @@ pub(crate) fn record(digest: &str, reports: &[Report]) -> Result<()> {
     Ok(())
 }
 
-/// What is known of each backend in this tree; those of which nothing is known are verified first.
+/// What is known in this tree of what is measured; backends of which nothing is known are verified
+/// first.
 pub(super) fn verdicts(names: &[String]) -> Result<Vec<(String, String)>> {
-    let unknown: Vec<String> =
-        names.iter().filter(|name| matches!(verdict(name), Ok(None))).cloned().collect();
+    let wanted = || MEASURED.iter().filter(|(name, _)| names.iter().any(|one| one == name));
+    let backends = wanted().flat_map(|(_, backends)| *backends);
+    let unknown: Vec<String> = backends
+        .filter(|name| matches!(verdict(name), Ok(None)))
+        .map(|name| (*name).to_owned())
+        .collect();
     if !unknown.is_empty() {
         eprintln!("verifying {} first", unknown.join(", "));
         record(&digest()?, &verify::everything(&unknown)?)?;
     }
-    let known = |name: &String| {
-        let verdict = match verdict(name)?.as_deref() {
-            Some(PASSED) => PASSED,
-            Some(_) => "failed the goldens",
-            None => "not verified",
+    let known = |(name, backends): &(&str, &[&str])| {
+        let found: Vec<Option<String>> =
+            backends.iter().map(|backend| verdict(backend)).collect::<Result<_>>()?;
+        let verdict = if found.iter().flatten().any(|verdict| verdict != PASSED) {
+            "failed the goldens"
+        } else if found.contains(&None) {
+            "not verified"
+        } else {
+            PASSED
         };
-        Ok((name.clone(), verdict.to_owned()))
+        Ok(((*name).to_owned(), verdict.to_owned()))
     };
-    names.iter().map(known).collect()
+    wanted().map(known).collect()
 }
 
 fn verdict(name: &str) -> Result<Option<String>> {
