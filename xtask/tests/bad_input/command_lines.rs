@@ -9,7 +9,7 @@ pub(crate) const COMMAND_LINES: &[(&str, &str, i32, &str)] = &[
         "backend-unknown",
         "verify --backend gpu",
         2,
-        "backend must be one of reference, cpu, torch, got gpu",
+        "backend must be one of reference, cpu, cpu-store, torch, got gpu",
     ),
     ("backend-twice", "verify --backend cpu,cpu", 2, "backends must be named once, got cpu twice"),
     ("threads-zero", "verify --backend cpu --threads 0", 2, "invalid value '0' for '--threads"),
