@@ -29,6 +29,8 @@ pub struct Case {
     pub carried: bool,
     /// Whether the bound reads the gradients once more, for a norm.
     pub gradient_read: bool,
+    /// Rows that have a gradient, if it is a sparse one.
+    pub rows: Option<usize>,
     /// Elements by which parameters and gradients lie off a cache line.
     pub offset: usize,
     /// What is aimed for.
@@ -69,6 +71,7 @@ impl Case {
             isa: Isa::best(),
             carried: true,
             gradient_read: false,
+            rows: None,
             offset: 0,
             target,
         }
@@ -85,7 +88,11 @@ impl Case {
         let mut seed = 1;
         let (mut values, gradients) =
             (self.tensors(&list, 0.05, &mut seed), self.tensors(&list, 1e-3, &mut seed));
-        let gradients = self.gradients(&gradients);
+        let indices = self.indices(&list, &mut seed);
+        let gradients = match self.rows {
+            Some(_) => sparse_gradients(&list, &indices, &gradients),
+            None => self.gradients(&gradients),
+        };
         let store = self.store(&list, &mut values)?;
         let plain = Self::new(self.workload.clone(), self.threads, Target::None);
         let (mut others, plain_gradients);
@@ -134,10 +141,12 @@ impl Case {
         })
     }
 
-    /// Whether parameters and gradients are larger than the caches of current processors.
+    /// Whether parameters and gradients are at least twice as large as this machine's caches, or as
+    /// 32 MiB where it does not tell.
     #[must_use]
     pub fn is_beyond_caches(&self) -> bool {
-        self.workload.elements() * 2 * size_of::<f32>() > 64 << 20
+        let cache = crate::machine::largest_cache_bytes().unwrap_or(32 << 20);
+        self.workload.elements() * 2 * size_of::<f32>() > 2 * cache
     }
 
     const fn extra(&self) -> BoundExtra {
@@ -154,6 +163,20 @@ impl Case {
         tensors.iter().map(|tensor| Some(Gradient::Dense(&tensor[self.offset..]))).collect()
     }
 
+    /// Reproducible rows of each parameter, in no order.
+    fn indices(&self, list: &ParameterList, seed: &mut u32) -> Vec<Vec<i64>> {
+        let of = |parameter: &Parameter| {
+            let all = parameter.shape().first().copied().unwrap_or(1);
+            (0..self.rows.unwrap_or_default())
+                .map(|_| {
+                    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    ((u64::from(*seed) * all as u64) >> 32).cast_signed()
+                })
+                .collect()
+        };
+        list.iter().map(of).collect()
+    }
+
     fn store<'a>(
         &self,
         list: &ParameterList,
@@ -167,6 +190,21 @@ impl Case {
         let buffers = tensors.iter_mut().map(|tensor| &mut tensor[self.offset..]).collect();
         Ok(ParameterStore::borrowing(optimizer, buffers)?)
     }
+}
+
+/// Gradients of these rows, with the first values of a tensor.
+fn sparse_gradients<'a>(
+    list: &ParameterList,
+    indices: &'a [Vec<i64>],
+    tensors: &'a [AlignedBuffer<f32>],
+) -> Vec<Option<Gradient<'a, f32>>> {
+    let all = list.iter().zip(indices).zip(tensors);
+    let one =
+        |((parameter, indices), tensor): ((&Parameter, &'a Vec<i64>), &'a AlignedBuffer<f32>)| {
+            let values = &tensor[..indices.len() * parameter.row_elements()];
+            Some(Gradient::Sparse { indices, values })
+        };
+    all.map(one).collect()
 }
 
 /// What a round times: the step, and the plain step where that stands in the bound's place.

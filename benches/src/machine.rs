@@ -60,6 +60,19 @@ pub fn available_bytes() -> Option<usize> {
     Some(kibibytes * 1024)
 }
 
+/// Bytes of the largest cache, as far as the system tells; the part of it that a virtual machine
+/// gets may be smaller.
+#[must_use]
+pub fn largest_cache_bytes() -> Option<usize> {
+    let size = |index: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");
+        let text = fs::read_to_string(path).ok()?;
+        let kibibytes: usize = text.trim().strip_suffix('K')?.parse().ok()?;
+        Some(kibibytes * 1024)
+    };
+    (0..8).filter_map(size).max()
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processor, threads, caches, system, compiler } = self;

@@ -121,6 +121,15 @@ fn variants() -> Result<Vec<Case>> {
             cases.push(Case { variant, arguments: arguments.clone(), ..plain(size, target) });
         }
     }
+    // A hundredth of the rows, anywhere: a read of the blocks in which they lie, for `Σp²`, and a
+    // tenth.
+    let embedding = Workload::matrix(100_000, 256);
+    let target = Target::OverPlain(4.0 / PLAIN_BYTES + 0.1);
+    cases.push(Case {
+        variant: "1 % of rows",
+        rows: Some(1000),
+        ..Case::new(embedding, 1, target)
+    });
     for size in [512, 1024, 2048, 4096] {
         for (isa, variant) in Isa::available().into_iter().rev().skip(1).zip(["AVX2", "portable"]) {
             cases.push(Case { variant, isa, ..plain(size, Target::None) });

@@ -12,7 +12,7 @@
 //!
 //! Where the operations of the algorithm are, by their labels in goldstep-reference:
 // A1: `StepScalars::new`. A2: `Clipping`, applied where a kernel reads an element.
-// A3: `Variable::densify`. A4: `Decayed`. A5–A7: `StepScalars::step_size`.
+// A3: `Touched::gather`. A4: `Decayed`. A5–A7: `StepScalars::step_size`.
 // A8–A11: `Moment::blend` in the kernels `rows`, `columns`, `full`, `factors`.
 // A12, A13: `kernels::literal`, or taken together in `kernels::update`.
 // A14, A15: `matrix::statistics`, `StepScalars::divisor`. A16: `kernels::update`.
@@ -124,13 +124,13 @@ impl<T: CpuElement> Adafactor<T> {
     /// Forgets `Σp²` of a parameter, because somebody may have changed it.
     pub(crate) fn forget(&mut self, index: usize) {
         if let Some(variable) = self.variables.get_mut(index) {
-            variable.square_sum = None;
+            variable.square_sum.forget();
         }
     }
 
     /// Forgets `Σp²` of every parameter.
     pub(crate) fn forget_all(&mut self) {
-        self.variables.iter_mut().for_each(|variable| variable.square_sum = None);
+        self.variables.iter_mut().for_each(|variable| variable.square_sum.forget());
     }
 
     /// A step that trusts every `Σp²` that has not been forgotten.
@@ -148,8 +148,8 @@ impl<T: CpuElement> Adafactor<T> {
         }
         let learning_rate = self.arguments.learning_rate().at(self.iterations);
         let scalars = StepScalars::new(&self.arguments, learning_rate, self.iterations);
-        self.run(parameters, gradients, |context, list| {
-            let global = global_clipping(context, &scalars, list.variables, gradients);
+        self.run(parameters, gradients, |context, mut list| {
+            let global = global_clipping(context, &scalars, list.reborrow());
             let step =
                 |variable: &mut Variable<T>, elements: &mut [T], gradient: &Gradient<'_, T>| {
                     step_one(context, &scalars, global, variable, elements, gradient);
@@ -172,7 +172,7 @@ impl<T: CpuElement> Adafactor<T> {
             return Err(Error::NotBuilt { what: "finalize_variable_values" });
         }
         for (variable, parameter) in self.variables.iter_mut().zip(parameters) {
-            variable.square_sum = None;
+            variable.square_sum.forget();
             let averages = variable.average.iter().flat_map(|average| average.iter());
             for (element, &average) in parameter.as_mut().iter_mut().zip(averages) {
                 *element = T::from_real(average);
@@ -240,19 +240,19 @@ impl<T: CpuElement> Adafactor<T> {
 /// Clipping by the global norm, if that is what clips.
 ///
 /// The norms of the tensors are folded in the order of the list.
-fn global_clipping<T: CpuElement>(
+fn global_clipping<T: CpuElement, P: AsMut<[T]> + Send>(
     context: &Context<'_, T::Real>,
     scalars: &StepScalars<T::Real>,
-    variables: &mut [Variable<T>],
-    gradients: &[Option<Gradient<'_, T>>],
+    mut list: List<'_, P, T>,
 ) -> Option<Clipping<T::Real>> {
     let GradientClipping::GlobalNorm(norm) = scalars.clipping else { return None };
-    for (variable, gradient) in variables.iter_mut().zip(gradients) {
-        if let Some(gradient) = gradient {
-            variable.gradient_squares = T::square_sum(context, values_of(gradient));
-        }
-    }
-    let present = variables.iter().zip(gradients).filter(|(_, gradient)| gradient.is_some());
+    let squares = |variable: &mut Variable<T>, _: &mut [T], gradient: &Gradient<'_, T>| {
+        variable.gradient_squares = T::square_sum(context, values_of(gradient));
+        0.0
+    };
+    list.reborrow().each(context, &squares);
+    let present = list.variables.iter().zip(list.gradients);
+    let present = present.filter(|(_, gradient)| gradient.is_some());
     Some(Clipping::by_global_norm(norm, present.map(|(variable, _)| variable.gradient_squares)))
 }
 
@@ -287,8 +287,8 @@ fn step_one<T: CpuElement>(
             T::step(variable, context, scalars, clipping, elements, Source::Given(values));
         }
         Gradient::Sparse { indices, values } => {
-            variable.densify(clipping, (indices, values));
-            T::step(variable, context, scalars, Clipping::Off, elements, Source::Densified);
+            variable.touch(clipping, (indices, values));
+            T::step(variable, context, scalars, Clipping::Off, elements, Source::Touched);
         }
     }
 }

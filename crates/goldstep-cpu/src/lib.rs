@@ -62,6 +62,8 @@ mod plan;
 mod real;
 mod scalars;
 mod scratch;
+mod sparse;
+mod squares;
 mod store;
 mod tile;
 mod variable;

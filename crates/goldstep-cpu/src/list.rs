@@ -32,6 +32,11 @@ pub(crate) struct List<'a, P, T: CpuElement> {
 }
 
 impl<T: CpuElement, P: AsMut<[T]> + Send> List<'_, P, T> {
+    /// The same run, for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> List<'_, P, T> {
+        List { variables: &mut *self.variables, parameters: &mut *self.parameters, ..*self }
+    }
+
     /// Calls `step` for each parameter that has a gradient, and adds what it returns, in an order
     /// of the list. Large parameters and groups of small ones become tasks; halves have about the
     /// same cost. Nothing if there was no gradient.

@@ -66,7 +66,7 @@ impl<R: Real> Summary<R> {
         rounding / (1e-7 * threshold * threshold)
     }
 
-    fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
+    pub(crate) fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
         let (low, high) = Self::range();
         let divisor = mean.to_f64();
         let (least_share, largest_share) = (row.least / divisor, row.largest / divisor);
@@ -118,7 +118,7 @@ impl<R: Real> Summary<R> {
     }
 
     /// Whether the algebra agrees with the literal formula for some scale.
-    const fn is_ever_regular(&self) -> bool {
+    pub(crate) const fn is_ever_regular(&self) -> bool {
         self.least_square < self.largest_square
     }
 
@@ -143,39 +143,89 @@ pub(crate) fn statistics<T: CpuElement>(
     gradient: Tile<'_, T>,
     (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
 ) -> (Summary<T::Real>, f64) {
-    let task = Task { context, cut, clipping, scalars, gradient };
-    let (summary, quotients) = match cut.axis {
-        Axis::Rows => task.by_rows(row_factor, column_factor),
-        Axis::Columns => task.by_columns(row_factor, column_factor),
-    };
-    let squares = summary.mean.to_f64() * quotients;
-    if summary.is_ever_regular() && squares.is_finite() {
-        (summary, squares)
-    } else {
-        let summary = Summary::literal(summary.mean);
-        let region = Region { gradient, row_factor, column_factor };
-        (summary, literal_squares(context, cut, clipping, scalars.underflow, summary.mean, region))
+    let task = Task { context, cut, rows: gradient.rows(), clipping, scalars, gradient };
+    let finding = task.run(row_factor, column_factor);
+    if let Some(found) = finding.regular(gradient.rows(), scalars.clip_threshold) {
+        return found;
+    }
+    let region = Region { gradient, row_factor, column_factor };
+    let mean = finding.mean(gradient.rows());
+    let squares = literal_squares(context, cut, clipping, scalars.underflow, mean, region);
+    (Summary::literal(mean), squares)
+}
+
+/// A matrix of which these are all rows that have a gradient.
+pub(crate) struct SomeRows<'a, T> {
+    pub(crate) gradient: Tile<'a, T>,
+    /// Rows of the matrix.
+    pub(crate) of: usize,
+}
+
+/// Statistics of such a matrix: updates the factors of these rows, and those of all columns. The
+/// extent of its row factors is found by who knows the other rows.
+pub(crate) fn statistics_of_rows<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    cut: Cut,
+    scalars: &StepScalars<T::Real>,
+    SomeRows { gradient, of }: SomeRows<'_, T>,
+    (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
+) -> Finding {
+    let task = Task { context, cut, rows: of, clipping: Clipping::Off, scalars, gradient };
+    task.run(row_factor, column_factor)
+}
+
+/// What one read of a gradient finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finding {
+    pub(crate) row: Extent,
+    pub(crate) column: Extent,
+    /// `Σ_j W_j / c_j`, or `Σ_i V_i / r_i`.
+    pub(crate) quotients: f64,
+}
+
+impl Finding {
+    /// `mean(r)`.
+    fn mean<R: Real>(&self, rows: usize) -> R {
+        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+        let rows = R::round_from(rows as f64);
+        R::round_from(self.row.sum) / rows
+    }
+
+    /// The summary and `Σu²`, if the algebra agrees with the literal formula.
+    pub(crate) fn regular<R: Real>(
+        &self,
+        rows: usize,
+        clip_threshold: R,
+    ) -> Option<(Summary<R>, f64)> {
+        let summary = Summary::new(self.mean(rows), self.row, self.column, clip_threshold);
+        let squares = summary.mean.to_f64() * self.quotients;
+        (summary.is_ever_regular() && squares.is_finite()).then_some((summary, squares))
     }
 }
 
 struct Task<'a, T: CpuElement> {
     context: &'a Context<'a, T::Real>,
     cut: Cut,
+    /// Rows of the matrix, with or without a gradient.
+    rows: usize,
     clipping: Clipping<T::Real>,
     scalars: &'a StepScalars<T::Real>,
     gradient: Tile<'a, T>,
 }
 
 impl<'a, T: CpuElement> Task<'a, T> {
-    fn by_rows(
-        &self,
-        row_factor: &mut [T::Real],
-        column_factor: &mut [T::Real],
-    ) -> (Summary<T::Real>, f64) {
+    fn run(&self, row_factor: &mut [T::Real], column_factor: &mut [T::Real]) -> Finding {
+        match self.cut.axis {
+            Axis::Rows => self.by_rows(row_factor, column_factor),
+            Axis::Columns => self.by_columns(row_factor, column_factor),
+        }
+    }
+
+    fn by_rows(&self, row_factor: &mut [T::Real], column_factor: &mut [T::Real]) -> Finding {
         let context = self.context;
         let vectors = column_factor.len().div_ceil(LANES);
         let share = Share { gradient: self.gradient, factor: row_factor };
-        let (sums, row_extent) = fold(
+        let (sums, row) = fold(
             context,
             (Axis::Rows, self.cut.chunk),
             share,
@@ -187,29 +237,27 @@ impl<'a, T: CpuElement> Task<'a, T> {
             },
             &|left, right| merge(context, 2 * vectors, left, right),
         );
-        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let rows = T::Real::round_from(self.gradient.rows() as f64);
-        let mean = T::Real::round_from(row_extent.sum) / rows;
         let (column_sums, weighted_sums) = sums[..2 * vectors].split_at(vectors);
-        let (column_extent, quotients) = context.isa.run(FinishColumns {
+        let (column, quotients) = context.isa.run(FinishColumns {
             column_sums,
             weighted_sums,
-            rows,
+            rows: self.rows(),
             moment: self.scalars.moment,
             column_factor,
         });
-        (Summary::new(mean, row_extent, column_extent, self.scalars.clip_threshold), quotients)
+        Finding { row, column, quotients }
     }
 
-    fn by_columns(
-        &self,
-        row_factor: &mut [T::Real],
-        column_factor: &mut [T::Real],
-    ) -> (Summary<T::Real>, f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
+    fn rows(&self) -> T::Real {
+        T::Real::round_from(self.rows as f64)
+    }
+
+    fn by_columns(&self, row_factor: &mut [T::Real], column_factor: &mut [T::Real]) -> Finding {
         let context = self.context;
         let rows = row_factor.len();
         let share = Share { gradient: self.gradient, factor: column_factor };
-        let (sums, column_extent) = fold(
+        let (sums, column) = fold(
             context,
             (Axis::Columns, self.cut.chunk),
             share,
@@ -222,10 +270,8 @@ impl<'a, T: CpuElement> Task<'a, T> {
             &|left, right| merge(context, 2 * rows, left, right),
         );
         let (row_sums, weighted_sums) = sums[..2 * rows].split_at(rows);
-        let (row_extent, quotients) = self.finish_rows(row_factor, row_sums, weighted_sums);
-        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let mean = T::Real::round_from(row_extent.sum) / T::Real::round_from(rows as f64);
-        (Summary::new(mean, row_extent, column_extent, self.scalars.clip_threshold), quotients)
+        let (row, quotients) = self.finish_rows(row_factor, row_sums, weighted_sums);
+        Finding { row, column, quotients }
     }
 
     /// `r` of a short matrix from its row sums, and `Σ_i V_i / r_i`.
@@ -282,6 +328,7 @@ impl<'a, T: CpuElement> Task<'a, T> {
             ($clip:expr) => {
                 self.context.isa.run(ColumnStatistics {
                     gradient,
+                    count: self.rows(),
                     clip: $clip,
                     moment,
                     column_factor,
@@ -440,7 +487,8 @@ pub(crate) fn sum_over_blocks<R: Real, S: Split>(
     fold_back(context, (cut.axis, cut.chunk), share, &leaf, &|left, right| left + right)
 }
 
-fn literal_squares<T: CpuElement>(
+/// `Σu²` by the literal formula.
+pub(crate) fn literal_squares<T: CpuElement>(
     context: &Context<'_, T::Real>,
     cut: Cut,
     clipping: Clipping<T::Real>,

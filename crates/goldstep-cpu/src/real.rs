@@ -9,7 +9,8 @@ use crate::lanes::{ArrayLanes, Lanes, Memory};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2F32, Avx2F64, Avx512F32, Avx512F64};
 use crate::scalars::{Clipping, StepScalars};
-use crate::variable::{Source, Variable, flat_square_sum};
+use crate::squares::flat_square_sum;
+use crate::variable::{Source, Variable};
 
 /// A type that the kernels compute in and that the state is kept in.
 pub trait Real:

@@ -5,8 +5,7 @@ use goldstep_core::{Constraint, Element, Layout, Parameter};
 use crate::execute::{Context, Split, each_block, fold};
 use crate::kernels::Unclipped;
 use crate::kernels::full::FullStatistics;
-use crate::kernels::small::{BATCH, SmallFinding, SmallSquareSum, SmallStatistics};
-use crate::kernels::update::SquareSum;
+use crate::kernels::small::{BATCH, SmallFinding, SmallStatistics};
 use crate::lanes::LANES;
 use crate::matrix::{Summary, statistics};
 use crate::memory::AlignedBuffer;
@@ -14,6 +13,8 @@ use crate::pass::Pass;
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars, UpdateScale};
+use crate::sparse::{Touched, literal_statistics};
+use crate::squares::CarriedSum;
 use crate::tile::{Tile, TileMut};
 
 /// Elements below which a parameter is not split over threads: a fork and a join cost as much as
@@ -38,11 +39,11 @@ pub struct Variable<T: CpuElement> {
     /// Whether a gradient was ever seen; before, the second moment is zero.
     pub(crate) started: bool,
     /// `Σp²` as of the end of the last step, if nothing has changed the parameter since.
-    pub(crate) square_sum: Option<f64>,
+    pub(crate) square_sum: CarriedSum,
     /// `Σg²` of this step, for clipping by the global norm.
     pub(crate) gradient_squares: f64,
-    /// A sparse gradient, made dense; empty until there is one.
-    pub(crate) dense: Vec<T>,
+    /// A sparse gradient; empty until there is one.
+    touched: Touched<T>,
     summaries: Vec<Summary<T::Real>>,
     /// Elements per index of the first axis.
     row_elements: usize,
@@ -66,9 +67,9 @@ impl<T: CpuElement> Variable<T> {
             moments,
             average: None,
             started: false,
-            square_sum: None,
+            square_sum: CarriedSum::default(),
             gradient_squares: 0.0,
-            dense: Vec::new(),
+            touched: Touched::default(),
             summaries: vec![Summary::UNKNOWN; plan.summaries()],
             row_elements: parameter.row_elements(),
             decays: parameter.decays(),
@@ -93,43 +94,37 @@ impl<T: CpuElement> Variable<T> {
         }
         let serial = context.serial();
         let context = if elements < SPLIT { &serial } else { context };
-        let square_sum = match self.square_sum {
-            Some(square_sum) => square_sum,
-            None => square_sum(context, &self.plan, parameter),
-        };
-        let gradient = match gradient {
-            Source::Given(gradient) => gradient,
-            Source::Densified => &self.dense,
-        };
-        let update_squares = match (&mut self.moments, self.plan) {
-            (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
-                full_statistics(context, cut, scalars, clipping, gradient, second_moment)
-            }
-            (Moments::Factored { row_factor, column_factor }, Plan::Factored { .. }) => {
-                let factors = (&mut **row_factor, &mut **column_factor);
-                let summaries = &mut self.summaries;
-                matrices(context, &self.plan, scalars, clipping, gradient, factors, summaries)
-            }
-            // A plan and its moments are made together.
-            _ => return,
-        };
+        let by_blocks = matches!(gradient, Source::Touched);
+        let square_sum = self.square_sum.get(context, &self.plan, parameter, by_blocks);
         let decay = scalars.decay.filter(|_| self.decays);
+        let step_size = scalars.step_size(square_sum, parameter, decay);
+        let needs_all = decay.is_some()
+            || scalars.ema.is_some()
+            || self.constraint.is_some()
+            // Zero times this is not zero.
+            || step_size.is_nan()
+            || step_size.abs() > T::Real::MAX.to_f64();
+        let (update_squares, reach) =
+            self.statistics(context, scalars, clipping, gradient, needs_all);
         let update = Pass {
             context,
             clipping,
             decay,
-            scale: UpdateScale::new(
-                scalars.step_size(square_sum, parameter, decay),
-                scalars.divisor(update_squares, elements),
-            ),
+            scale: UpdateScale::new(step_size, scalars.divisor(update_squares, elements)),
             underflow: scalars.underflow,
             ema: scalars.ema,
             constraint: self.constraint,
         };
         let average = self.average.as_deref_mut();
+        let gradient = gradient.values(&self.touched);
         let square_sum = match (&self.moments, self.plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
                 update.full(cut, parameter, gradient, average, second_moment)
+            }
+            (Moments::Factored { column_factor, .. }, plan) if reach == Reach::Touched => {
+                self.touched.update(&update, plan, parameter, column_factor, &self.summaries);
+                self.square_sum.touch(&plan, self.touched.rows());
+                return;
             }
             (Moments::Factored { row_factor, column_factor }, plan) => {
                 let factors = (&**row_factor, &**column_factor);
@@ -138,7 +133,56 @@ impl<T: CpuElement> Variable<T> {
             _ => return,
         };
         let overwritten = scalars.ema.is_some_and(|ema| ema.overwrite);
-        self.square_sum = (!overwritten && self.constraint.is_none()).then_some(square_sum);
+        if overwritten || self.constraint.is_some() {
+            self.square_sum.forget();
+        } else {
+            self.square_sum.carry(square_sum);
+        }
+    }
+
+    /// Updates the second moment and returns `Σu²`, and how far the update reaches.
+    fn statistics(
+        &mut self,
+        context: &Context<'_, T::Real>,
+        scalars: &StepScalars<T::Real>,
+        clipping: Clipping<T::Real>,
+        gradient: Source<'_, T>,
+        needs_all: bool,
+    ) -> (f64, Reach) {
+        let (plan, elements) = (self.plan, self.plan.elements());
+        let Self { moments, touched, summaries, .. } = self;
+        let squares = match (moments, plan) {
+            (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
+                let gradient = gradient.all(touched, elements);
+                full_statistics(context, cut, scalars, clipping, gradient, second_moment)
+            }
+            (Moments::Factored { row_factor, column_factor }, Plan::Factored { .. }) => {
+                let factors = (&mut row_factor[..], &mut column_factor[..]);
+                if let Source::Touched = gradient
+                    && !needs_all
+                    && touched.are_few(elements)
+                {
+                    let found = touched.statistics(context, plan, scalars, factors, summaries);
+                    if let Some(squares) = found {
+                        return (squares, Reach::Touched);
+                    }
+                    let (factors, gradient) =
+                        ((&row_factor[..], &column_factor[..]), touched.all(elements));
+                    literal_statistics(context, plan, scalars, gradient, factors, summaries)
+                } else {
+                    let gradient = gradient.all(touched, elements);
+                    matrices(context, &plan, scalars, clipping, gradient, factors, summaries)
+                }
+            }
+            // A plan and its moments are made together.
+            _ => f64::NAN,
+        };
+        (squares, Reach::All)
+    }
+
+    /// Takes up a sparse gradient for [`step`](Self::step).
+    pub(crate) fn touch(&mut self, clipping: Clipping<T::Real>, gradient: (&[i64], &[T])) {
+        self.touched.gather(clipping, gradient, self.row_elements);
     }
 
     /// Starts the average at the parameter's value, unless there is one.
@@ -149,29 +193,6 @@ impl<T: CpuElement> Variable<T> {
                 *average = element.to_real();
             }
             self.average = Some(average);
-        }
-    }
-
-    /// Makes a sparse gradient dense: clipped row by row, then duplicates summed, as Keras does.
-    pub(crate) fn densify(
-        &mut self,
-        clipping: Clipping<T::Real>,
-        (indices, values): (&[i64], &[T]),
-    ) {
-        let row_elements = self.row_elements;
-        self.dense.clear();
-        self.dense.resize(self.plan.elements(), T::from_real(T::Real::ZERO));
-        if row_elements == 0 {
-            return;
-        }
-        for (&index, row) in indices.iter().zip(values.chunks_exact(row_elements)) {
-            // Negative indices are dropped, as in Keras; none is beyond the last row.
-            let Ok(index) = usize::try_from(index) else { continue };
-            let target = &mut self.dense[index * row_elements..][..row_elements];
-            for (sum, value) in target.iter_mut().zip(row) {
-                let clipped = clipping.of_one(value.to_real());
-                *sum = T::from_real(sum.to_real() + clipped);
-            }
         }
     }
 
@@ -226,10 +247,42 @@ impl<T: CpuElement> Variable<T> {
 }
 
 /// Where the gradient of a step is.
+#[derive(Clone, Copy)]
 pub enum Source<'a, T> {
     Given(&'a [T]),
-    /// In [`Variable::dense`].
-    Densified,
+    /// In [`Variable::touch`]ed rows.
+    Touched,
+}
+
+impl<'a, T: CpuElement> Source<'a, T> {
+    /// The gradient of all rows; made now if it is sparse.
+    fn all<'s>(self, touched: &'s mut Touched<T>, elements: usize) -> &'s [T]
+    where
+        'a: 's,
+    {
+        match self {
+            Self::Given(values) => values,
+            Self::Touched => touched.all(elements),
+        }
+    }
+
+    /// The same, made before.
+    fn values<'s>(self, touched: &'s Touched<T>) -> &'s [T]
+    where
+        'a: 's,
+    {
+        match self {
+            Self::Given(values) => values,
+            Self::Touched => touched.dense(),
+        }
+    }
+}
+
+/// Which rows an update changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    All,
+    Touched,
 }
 
 impl<R: Real> Moments<R> {
@@ -239,58 +292,6 @@ impl<R: Real> Moments<R> {
             row_factor.fill(R::round_from(f64::NAN));
             column_factor.fill(R::round_from(f64::NAN));
         }
-    }
-}
-
-/// `Σp²` of a parameter, to the bit what its last update has returned.
-pub(crate) fn square_sum<T: CpuElement>(
-    context: &Context<'_, T::Real>,
-    plan: &Plan,
-    elements: &[T],
-) -> f64 {
-    let inner = |cut: Cut, matrix: Tile<'_, T>| {
-        let leaf = |part: Tile<'_, T>| {
-            let mut total = 0.0;
-            each_block((cut.axis, cut.block), part, |block| {
-                total += context.isa.run(SquareSum { parameter: block });
-            });
-            total
-        };
-        fold(context, (cut.axis, cut.chunk), matrix, &leaf, &add)
-    };
-    match *plan {
-        Plan::Full { cut, elements: length } => inner(cut, Tile::new(elements, length)),
-        Plan::Factored { rows, columns, group, small: true, .. } => {
-            let leaf = |matrices| {
-                let mut total = 0.0;
-                each_block((Axis::Rows, BATCH * LANES), matrices, |batch: Tile<'_, T>| {
-                    let (shape, parameter) = ((rows, columns), batch.elements());
-                    total += context.isa.run(SmallSquareSum { shape, parameter });
-                });
-                total
-            };
-            fold(context, (Axis::Rows, group), Tile::new(elements, rows * columns), &leaf, &add)
-        }
-        Plan::Factored { rows, columns, group, cut, .. } => {
-            let leaf = |matrices: Tile<'_, T>| {
-                let matrix = |b| inner(cut, Tile::new(matrices.row(b), columns));
-                (0..matrices.rows()).fold(0.0, |total, b| total + matrix(b))
-            };
-            fold(context, (Axis::Rows, group), Tile::new(elements, rows * columns), &leaf, &add)
-        }
-    }
-}
-
-/// `Σg²` of a run of elements.
-pub(crate) fn flat_square_sum<T: CpuElement>(
-    context: &Context<'_, T::Real>,
-    elements: &[T],
-) -> f64 {
-    let serial = context.serial();
-    let context = if elements.len() < SPLIT { &serial } else { context };
-    match Plan::new(Layout::Full { elements: elements.len() }) {
-        plan if plan.elements() > 0 => square_sum(context, &plan, elements),
-        _ => 0.0,
     }
 }
 
@@ -390,7 +391,7 @@ impl<T: CpuElement> Split for MatricesShare<'_, T> {
 }
 
 /// Updates the factors of all matrices and returns `Σu²`.
-fn matrices<T: CpuElement>(
+pub(crate) fn matrices<T: CpuElement>(
     context: &Context<'_, T::Real>,
     plan: &Plan,
     scalars: &StepScalars<T::Real>,

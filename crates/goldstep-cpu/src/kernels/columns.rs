@@ -18,7 +18,6 @@ use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
-use goldstep_core::Element;
 
 /// Vectors of a row that are summed at a time.
 const STRIP: usize = 4;
@@ -40,6 +39,8 @@ fn vectors_per_panel(rows: usize) -> usize {
 /// Updates the column factor of a tile of whole columns and adds to the row sums `S` and `V`.
 pub(crate) struct ColumnStatistics<'a, T: CpuElement, C> {
     pub(crate) gradient: Tile<'a, T>,
+    /// `m`: with those that have no gradient, rows of the matrix.
+    pub(crate) count: T::Real,
     pub(crate) clip: C,
     pub(crate) moment: Moment<T::Real>,
     pub(crate) column_factor: &'a mut [T::Real],
@@ -55,9 +56,8 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
-        let Self { gradient, clip, moment, column_factor, row_sums, weighted_sums } = self;
-        #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-        let count = V::splat(T::Real::round_from(gradient.rows() as f64));
+        let Self { gradient, clip, moment, column_factor, row_sums, weighted_sums, .. } = self;
+        let count = V::splat(self.count);
         let mut factors = Factors { moment, count, range: Range::new() };
         let mut inverse = [Line([T::Real::ZERO; LANES]); LONGEST_PANEL];
         let columns = vectors_per_panel(gradient.rows()) * LANES;

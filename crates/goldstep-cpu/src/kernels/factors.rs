@@ -69,6 +69,43 @@ impl<R: Real> Kernel for FinishColumns<'_, R> {
     }
 }
 
+/// Takes up a gradient of zeros: `β₂ s + (1 − β₂) ε₁`.
+pub(crate) struct Rest<'a, R> {
+    pub(crate) factor: &'a mut [R],
+    pub(crate) moment: Moment<R>,
+}
+
+impl<R: Real> Kernel for Rest<'_, R> {
+    type Element = R;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = R> + Memory<R>>(self) {
+        let (vectors, tail) = self.factor.as_chunks_mut::<LANES>();
+        for vector in vectors {
+            self.moment.blend(V::load(vector), V::zero()).store(vector);
+        }
+        for factor in tail {
+            *factor = self.moment.blend_one(*factor, R::ZERO);
+        }
+    }
+}
+
+/// The extent of a factor.
+pub(crate) struct ExtentOf<'a, R> {
+    pub(crate) factor: &'a [R],
+}
+
+impl<R: Real> Kernel for ExtentOf<'_, R> {
+    type Element = R;
+    type Output = Extent;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = R> + Memory<R>>(self) -> Extent {
+        Range::<V>::of(self.factor)
+    }
+}
+
 /// What a pass over a matrix needs of a factor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form<R> {

@@ -109,6 +109,23 @@ impl<V: Lanes> Range<V> {
         Self { least, largest, total: V::zero(), count: 0, sum: 0.0 }
     }
 
+    /// The extent of a factor.
+    #[inline(always)]
+    fn of(factor: &[V::Real]) -> Extent {
+        let mut range = Self::new();
+        let (vectors, tail) = factor.as_chunks::<LANES>();
+        for vector in vectors {
+            range.take_up(V::load(vector));
+        }
+        if !tail.is_empty() {
+            let mut lanes = [V::Real::ZERO; LANES];
+            lanes[..tail.len()].copy_from_slice(tail);
+            let values = V::load(&lanes);
+            range.take_up_head(values, &mut lanes[..tail.len()]);
+        }
+        range.extent()
+    }
+
     #[inline(always)]
     fn take_up(&mut self, values: V) {
         self.least = values.lesser(self.least);

@@ -73,17 +73,7 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
             n if n <= LONG => blocks::<T, V, C, 8, 1, 2>(gradient, clip, row_factor, factors, sums),
             _ => blocks::<T, V, C, 1, 0, 0>(gradient, clip, row_factor, factors, sums),
         }
-        let mut range = Range::<V>::new();
-        let (vectors, tail) = row_factor.as_chunks_mut::<LANES>();
-        for vector in vectors {
-            range.take_up(V::load(vector));
-        }
-        if !tail.is_empty() {
-            let mut lanes = [T::Real::ZERO; LANES];
-            lanes[..tail.len()].copy_from_slice(tail);
-            range.take_up_head(V::load(&lanes), tail);
-        }
-        range.extent()
+        Range::<V>::of(row_factor)
     }
 }
 

@@ -95,7 +95,8 @@ impl Case {
                 return None;
             }
             if self.irregular && kind == 1 && rows > 0 {
-                let count = numbers.bits() as usize % 5;
+                let most = if numbers.bits().is_multiple_of(2) { 5 } else { rows };
+                let count = numbers.bits() as usize % most;
                 let index = |numbers: &mut Numbers| i64::from(numbers.bits()) % rows as i64;
                 let mut indices: Vec<i64> = (0..count).map(|_| index(&mut numbers)).collect();
                 indices.push(-1);
