@@ -34,6 +34,7 @@ use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars};
 use crate::scratch::Scratch;
 use crate::variable::{Moments, Source, Variable};
+use crate::views::Copies;
 
 /// Adafactor on the CPU.
 ///
@@ -76,6 +77,7 @@ pub struct Adafactor<T: CpuElement> {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
     pub(crate) scratch: Scratch<T::Real>,
+    pub(crate) copies: Copies<T>,
 }
 
 impl<T: CpuElement> Adafactor<T> {
@@ -141,12 +143,13 @@ impl<T: CpuElement> Adafactor<T> {
     ) -> Result<StepReport, Error> {
         let lengths = parameters.iter_mut().map(|parameter| parameter.as_mut().len());
         self.parameters.check_step(lengths, gradients)?;
+        // Before anything is changed: a schedule may be the caller's own, and panic.
+        let learning_rate = self.arguments.learning_rate().at(self.iterations);
         if self.arguments.use_ema() {
             for (variable, parameter) in self.variables.iter_mut().zip(parameters.iter_mut()) {
                 variable.start_average(parameter.as_mut());
             }
         }
-        let learning_rate = self.arguments.learning_rate().at(self.iterations);
         let scalars = StepScalars::new(&self.arguments, learning_rate, self.iterations);
         self.run(parameters, gradients, |context, mut list| {
             let global = global_clipping(context, &scalars, list.reborrow());
@@ -253,7 +256,7 @@ fn global_clipping<T: CpuElement, P: AsMut<[T]> + Send>(
     list.reborrow().each(context, &squares);
     let present = list.variables.iter().zip(list.gradients);
     let present = present.filter(|(_, gradient)| gradient.is_some());
-    Some(Clipping::by_global_norm(norm, present.map(|(variable, _)| variable.gradient_squares)))
+    Some(scalars.clip_by_global_norm(norm, present.map(|(variable, _)| variable.gradient_squares)))
 }
 
 /// The values of a gradient, dense or not.
@@ -275,12 +278,10 @@ fn step_one<T: CpuElement>(
     let clipping = match (global, scalars.clipping) {
         (Some(clipping), _) => clipping,
         (None, GradientClipping::Norm(norm)) => {
-            Clipping::by_norm(norm, T::square_sum(context, values_of(gradient)))
+            scalars.clip_by_norm(norm, T::square_sum(context, values_of(gradient)))
         }
-        (None, GradientClipping::Value(bound)) => {
-            Clipping::Bound(goldstep_core::Element::round_from(bound))
-        }
-        (None, _) => Clipping::Off,
+        (None, GradientClipping::Value(bound)) => scalars.clip_by_value(bound),
+        (None, _) => scalars.unclipped(),
     };
     match gradient {
         Gradient::Dense(values) => {
@@ -288,7 +289,8 @@ fn step_one<T: CpuElement>(
         }
         Gradient::Sparse { indices, values } => {
             variable.touch(clipping, (indices, values));
-            T::step(variable, context, scalars, Clipping::Off, elements, Source::Touched);
+            let clipping = scalars.unclipped();
+            T::step(variable, context, scalars, clipping, elements, Source::Touched);
         }
     }
 }

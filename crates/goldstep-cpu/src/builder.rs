@@ -12,6 +12,7 @@ use crate::list::end_costs;
 use crate::real::CpuElement;
 use crate::scratch::Scratch;
 use crate::variable::Variable;
+use crate::views::Copies;
 
 /// Cost of a whole list below which a step stays on the thread that called it.
 const ALONE: usize = 128 * 1024;
@@ -91,6 +92,7 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
             isa,
             threads,
             scratch: Scratch::new(slots, lines),
+            copies: Copies::default(),
         })
     }
 }

@@ -49,8 +49,10 @@ impl Isa {
     /// # Errors
     /// A name that is none of [`Isa::available`]'s.
     pub fn detect() -> Result<Self, Error> {
-        let forced = std::env::var(VARIABLE).unwrap_or_default();
-        if forced.is_empty() { Ok(Self::best()) } else { Self::by_name(&forced) }
+        match std::env::var_os(VARIABLE) {
+            Some(forced) if !forced.is_empty() => Self::by_name(&forced.to_string_lossy()),
+            _ => Ok(Self::best()),
+        }
     }
 
     /// The fastest of [`Isa::available`].

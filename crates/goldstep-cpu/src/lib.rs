@@ -42,7 +42,8 @@
 //! # Where it differs from Keras
 //!
 //! For bf16 and f16 parameters all arithmetic, the factors and the averages are f32. ε₁ is then not
-//! rounded to zero, sums do not overflow, and small updates of averages are not lost.
+//! rounded to zero, sums do not overflow, and small updates of averages are not lost. Rows of a
+//! sparse gradient are clipped and summed in their own type first, as in Keras.
 #![doc = include_str!("../BOUND.md")]
 
 mod adafactor;

@@ -85,21 +85,21 @@ impl<T: CpuElement> Split for Part<'_, T> {
 /// Runs a kernel with the clip and the decay of a pass.
 macro_rules! with_clip_and_decay {
     ($pass:expr, |$clip:ident, $decay:ident| $kernel:expr) => {
-        match ($pass.clipping, $pass.decay) {
-            (Clipping::Off, None) => {
+        match ($pass.clipping.of_kernels(), $pass.decay) {
+            (None, None) => {
                 let ($clip, $decay) = (Unclipped, Undecayed);
                 $pass.context.isa.run($kernel)
             }
-            (Clipping::Off, Some(decay)) => {
+            (None, Some(decay)) => {
                 let ($clip, $decay) = (Unclipped, decay);
                 $pass.context.isa.run($kernel)
             }
-            (clipping, None) => {
-                let ($clip, $decay) = (clipping.clipped(), Undecayed);
+            (Some(clip), None) => {
+                let ($clip, $decay) = (clip, Undecayed);
                 $pass.context.isa.run($kernel)
             }
-            (clipping, Some(decay)) => {
-                let ($clip, $decay) = (clipping.clipped(), decay);
+            (Some(clip), Some(decay)) => {
+                let ($clip, $decay) = (clip, decay);
                 $pass.context.isa.run($kernel)
             }
         }

@@ -4,7 +4,7 @@ use goldstep_core::{
     AdafactorArguments, AdafactorScalars, GradientClipping, SecondMomentUnderflow,
 };
 
-use crate::kernels::{Clipped, Decayed, Moment};
+use crate::kernels::{ClipKind, Clipped, Decayed, Moment};
 use crate::real::{CpuElement, Real};
 
 /// The scalars of one step.
@@ -20,6 +20,8 @@ pub struct StepScalars<R> {
     pub(crate) clipping: GradientClipping,
     pub(crate) underflow: SecondMomentUnderflow,
     pub(crate) ema: Option<Ema<R>>,
+    /// Whether squares below the normal range, which TensorFlow flushes to zero, show beside `ε₁`.
+    flush: bool,
 }
 
 /// The scalars of the averages.
@@ -32,12 +34,20 @@ pub(crate) struct Ema<R> {
 
 /// What happens to the elements of one gradient.
 #[derive(Clone, Copy, Debug)]
-pub enum Clipping<R> {
+pub struct Clipping<R> {
+    kind: Kind<R>,
+    flush: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind<R> {
     Off,
-    /// Times `norm`, divided by `largest`, the larger of it and the tensor's own norm.
+    /// Times `norm`, divided by `largest`, the larger of it and the tensor's own norm: in one
+    /// operation if no element that counts leaves the normal range between the two.
     Norm {
         norm: R,
         largest: R,
+        at_once: bool,
     },
     /// Times this, from the norm of all tensors.
     Scale(R),
@@ -66,6 +76,7 @@ impl<R: Real> StepScalars<R> {
             }),
             clipping: scalars.clipping,
             underflow: arguments.second_moment_underflow(),
+            flush: scalars.epsilon_1 < 4.0 * R::MIN_POSITIVE.to_f64() / R::DTYPE.epsilon(),
             ema: scalars.ema.map(|ema| Ema {
                 momentum: real(ema.momentum),
                 one_minus_momentum: real(ema.one_minus_momentum),
@@ -138,43 +149,41 @@ impl<R: Real> UpdateScale<R> {
     }
 }
 
-impl<R: Real> Clipping<R> {
-    /// What the kernels do to each element.
-    pub(crate) fn clipped(self) -> Clipped<R> {
-        match self {
-            Self::Off => Clipped::Scale(R::ONE),
-            Self::Norm { norm, largest } => Clipped::Scale(norm / largest),
-            Self::Scale(scale) => Clipped::Scale(scale),
-            Self::Bound(bound) => Clipped::Bound(bound),
-        }
+/// How gradients are clipped in this step.
+impl<R: Real> StepScalars<R> {
+    /// Not at all.
+    pub(crate) const fn unclipped(&self) -> Clipping<R> {
+        Clipping { kind: Kind::Off, flush: self.flush }
     }
 
-    /// Clips a single element of rows that are yet to be summed. A sum that cancels enlarges every
-    /// rounding, so that a norm is applied in Keras's two operations, not in the kernels' one.
-    pub(crate) fn of_one(self, gradient: R) -> R {
-        match self {
-            Self::Off => gradient,
-            Self::Norm { norm, largest } => gradient * norm / largest,
-            Self::Scale(scale) => gradient * scale,
-            Self::Bound(bound) => {
-                let below = if bound < gradient { bound } else { gradient };
-                let least = R::ZERO - bound;
-                if least > below { least } else { below }
-            }
-        }
+    /// By value.
+    pub(crate) fn clip_by_value(&self, bound: f64) -> Clipping<R> {
+        Clipping { kind: Kind::Bound(R::round_from(bound)), flush: self.flush }
     }
 
-    /// Clipping of one tensor to a norm: `g·norm / max(l2, norm)`.
-    pub(crate) fn by_norm(norm: f64, square_sum: f64) -> Self {
+    /// One tensor to a norm: `g·norm / max(l2, norm)`.
+    pub(crate) fn clip_by_norm(&self, norm: f64, square_sum: f64) -> Clipping<R> {
         let (norm, square_sum) = (R::round_from(norm), R::round_from(square_sum));
         // Keras takes the sum itself where it is not positive: zero, or NaN.
         let l2 = if square_sum > R::ZERO { square_sum.root() } else { square_sum };
-        Self::Norm { norm, largest: maximum(l2, norm) }
+        let largest = maximum(l2, norm);
+        let (least, most) = (R::MIN_POSITIVE.to_f64(), R::MAX.to_f64());
+        let root = self.moment.epsilon_1.to_f64().sqrt();
+        // No element is larger than the norm. One that `norm` takes below the normal range would
+        // have an update of less than this over `norm` and the root of `ε₁`.
+        let at_once = !self.flush
+            && norm.to_f64() * largest.to_f64() < most / 2.0
+            && norm.to_f64() * root * R::DTYPE.epsilon() > 4.0 * least;
+        Clipping { kind: Kind::Norm { norm, largest, at_once }, flush: self.flush }
     }
 
-    /// Clipping of all tensors to one norm, from the square sum of each:
-    /// `norm·min(1/N, 1/norm) + (N − N)` with `N = √(2·Σ(Σg²/2))`.
-    pub(crate) fn by_global_norm(norm: f64, square_sums: impl Iterator<Item = f64>) -> Self {
+    /// All tensors to one norm, from the square sum of each: `norm·min(1/N, 1/norm) + (N − N)` with
+    /// `N = √(2·Σ(Σg²/2))`.
+    pub(crate) fn clip_by_global_norm(
+        &self,
+        norm: f64,
+        square_sums: impl Iterator<Item = f64>,
+    ) -> Clipping<R> {
         let (norm, two) = (R::round_from(norm), R::ONE + R::ONE);
         let halves: f64 =
             square_sums.map(|sum| (R::round_from(sum) / two).to_f64()).fold(0.0, |t, x| t + x);
@@ -183,7 +192,42 @@ impl<R: Real> Clipping<R> {
         let least = if inverse < limit { inverse } else { limit };
         #[expect(clippy::eq_op, reason = "0, or NaN for an infinite or NaN norm, as in TensorFlow")]
         let defect = all - all;
-        Self::Scale(norm * least + defect)
+        Clipping { kind: Kind::Scale(norm * least + defect), flush: self.flush }
+    }
+}
+
+impl<R: Real> Clipping<R> {
+    /// What the kernels do to each element; nothing if that is nothing.
+    pub(crate) fn of_kernels(self) -> Option<Clipped<R>> {
+        let is_off = matches!(self.kind, Kind::Off) && !self.flush;
+        (!is_off).then(|| self.clipped())
+    }
+
+    /// The same for kernels that always do something.
+    pub(crate) fn clipped(self) -> Clipped<R> {
+        let kind = match self.kind {
+            Kind::Off => ClipKind::Scale(R::ONE),
+            Kind::Norm { norm, largest, at_once: true } => ClipKind::Scale(norm / largest),
+            Kind::Norm { norm, largest, .. } => ClipKind::Norm { norm, largest },
+            Kind::Scale(scale) => ClipKind::Scale(scale),
+            Kind::Bound(bound) => ClipKind::Bound(bound),
+        };
+        Clipped { kind, flush: self.flush }
+    }
+
+    /// Clips a single element of rows that are yet to be summed. A sum that cancels enlarges every
+    /// rounding, so that a norm is applied in Keras's two operations, not in the kernels' one.
+    pub(crate) fn of_one(self, gradient: R) -> R {
+        match self.kind {
+            Kind::Off => gradient,
+            Kind::Norm { norm, largest, .. } => (gradient * norm).flush() / largest,
+            Kind::Scale(scale) => gradient * scale,
+            Kind::Bound(bound) => {
+                let below = if bound < gradient { bound } else { gradient };
+                let least = R::ZERO - bound;
+                if least > below { least } else { below }
+            }
+        }
     }
 }
 
@@ -209,18 +253,33 @@ mod tests {
 
     #[test]
     fn a_norm_scale_follows_keras_where_norms_are_not_finite() {
-        let scale = |clipping| match clipping {
-            Clipping::Norm { norm, largest } => norm / largest,
-            Clipping::Scale(scale) => scale,
+        let scalars = StepScalars::<f32>::new(&AdafactorArguments::default(), 0.1, 0);
+        let scale = |clipping: Clipping<f32>| match clipping.kind {
+            Kind::Norm { norm, largest, .. } => norm / largest,
+            Kind::Scale(scale) => scale,
             _ => f32::NEG_INFINITY,
         };
-        assert_eq!(scale(Clipping::by_norm(2.0, 16.0)).to_bits(), 0.5_f32.to_bits());
-        assert_eq!(scale(Clipping::by_norm(8.0, 16.0)).to_bits(), 1.0_f32.to_bits());
-        assert_eq!(scale(Clipping::by_norm(2.0, f64::INFINITY)).to_bits(), 0);
-        assert!(scale(Clipping::by_norm(2.0, f64::NAN)).is_nan());
-        assert!(scale(Clipping::by_global_norm(2.0, [1e39].into_iter())).is_nan());
-        assert!(scale(Clipping::by_global_norm(2.0, [1.0, f64::NAN].into_iter())).is_nan());
-        let half = scale(Clipping::by_global_norm(2.0, [8.0, 8.0].into_iter()));
-        assert!((half - 0.5).abs() < 1e-6);
+        let by_norm = |norm, sum| scale(scalars.clip_by_norm(norm, sum));
+        assert_eq!(by_norm(2.0, 16.0).to_bits(), 0.5_f32.to_bits());
+        assert_eq!(by_norm(8.0, 16.0).to_bits(), 1.0_f32.to_bits());
+        assert_eq!(by_norm(2.0, f64::INFINITY).to_bits(), 0);
+        assert!(by_norm(2.0, f64::NAN).is_nan());
+        let global = |sums: &[f64]| scale(scalars.clip_by_global_norm(2.0, sums.iter().copied()));
+        assert!(global(&[1e39]).is_nan());
+        assert!(global(&[1.0, f64::NAN]).is_nan());
+        assert!((global(&[8.0, 8.0]) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_norm_is_applied_at_once_where_nothing_is_lost_between() {
+        let at_once = |epsilon_1, norm, sum| {
+            let arguments = AdafactorArguments::builder().epsilon_1(epsilon_1).build();
+            let scalars = StepScalars::<f32>::new(&arguments.unwrap_or_default(), 0.1, 0);
+            matches!(scalars.clip_by_norm(norm, sum).kind, Kind::Norm { at_once: true, .. })
+        };
+        assert!(at_once(1e-30, 1.0, 16.0) && at_once(1e-30, 1e-3, 0.0));
+        assert!(!at_once(1e-30, 10.0, 1e76), "the largest element times the norm overflows");
+        assert!(!at_once(1e-30, 1e-20, 1.0), "an element times the norm underflows");
+        assert!(!at_once(1e-37, 1.0, 16.0) && !at_once(1e-30, 1.0, f64::NAN));
     }
 }

@@ -151,8 +151,8 @@ impl<T: CpuElement> Touched<T> {
         });
         let factors = (&mut own_rows[..], &mut own_columns[..]);
         let summaries = &mut summaries[..plan.summaries()];
-        let off = Clipping::Off;
-        let squares = matrices(context, &plan, scalars, off, gradient, factors, summaries);
+        let unclipped = scalars.unclipped();
+        let squares = matrices(context, &plan, scalars, unclipped, gradient, factors, summaries);
         copy_out(touched, own_rows, row_factor);
         copy_out(touched, own_columns, column_factor);
         are_regular.then_some(squares)
@@ -199,7 +199,7 @@ pub(crate) fn literal_statistics<T: CpuElement>(
             summaries[b] = Summary::literal(mean);
         }
         let region = Region { gradient: Tile::new(gradient, columns), row_factor, column_factor };
-        literal_squares(context, cut, Clipping::Off, scalars.underflow, mean, region)
+        literal_squares(context, cut, scalars.unclipped(), scalars.underflow, mean, region)
     };
     all.map(of_one).fold(0.0, |total, squares| total + squares)
 }

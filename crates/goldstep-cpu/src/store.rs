@@ -147,7 +147,7 @@ impl<'a, T: CpuElement> ParameterStore<'a, T> {
 
     /// Moves the least memory that a step can move – `Σg`, then `p −= a·g` with an `a` of 0, and
     /// the state –, on the same threads and in the same pieces, and returns a sum over all of it.
-    /// Parameters and state keep their values if the gradients are finite.
+    /// Parameters and state keep their values if gradients and parameters are finite.
     ///
     /// `cargo xtask bench --suite bound` measures a step against this.
     ///

@@ -7,7 +7,7 @@ use crate::kernels::Unclipped;
 use crate::kernels::full::FullStatistics;
 use crate::kernels::small::{BATCH, SmallFinding, SmallStatistics};
 use crate::lanes::LANES;
-use crate::matrix::{Summary, statistics};
+use crate::matrix::{Summary, statistics, sum_of};
 use crate::memory::AlignedBuffer;
 use crate::pass::Pass;
 use crate::plan::{Axis, Cut, Plan};
@@ -106,6 +106,10 @@ impl<T: CpuElement> Variable<T> {
             || step_size.abs() > T::Real::MAX.to_f64();
         let (update_squares, reach) =
             self.statistics(context, scalars, clipping, gradient, needs_all);
+        if update_squares.to_bits() == 0 {
+            // No gradient is in the normal range: only the literal formula makes zeros of them.
+            self.summaries.iter_mut().for_each(Summary::make_literal);
+        }
         let update = Pass {
             context,
             clipping,
@@ -221,10 +225,10 @@ impl<T: CpuElement> Variable<T> {
                 let mut values = Vec::with_capacity(self.plan.elements());
                 let matrices = row_factor.chunks(rows).zip(column_factor.chunks(columns));
                 for (r, c) in matrices {
-                    let sum = r.iter().fold(0.0, |sum, r| sum + r.to_f64());
+                    let sum = sum_of(r);
                     #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
                     let count = rows as f64;
-                    let mean = T::Real::round_from(sum) / T::Real::round_from(count);
+                    let mean = (T::Real::round_from(sum) / T::Real::round_from(count)).flush();
                     for &r in r {
                         let share = (r / mean).flush();
                         let exact_share = r.to_f64() / (sum / count);
@@ -341,9 +345,9 @@ fn full_statistics<T: CpuElement>(
                 })
             };
         }
-        match clipping {
-            Clipping::Off => run!(Unclipped),
-            _ => run!(clipping.clipped()),
+        match clipping.of_kernels() {
+            None => run!(Unclipped),
+            Some(clip) => run!(clip),
         }
     };
     let leaf = |share| {
@@ -495,8 +499,8 @@ fn small_statistics<T: CpuElement>(
             })
         };
     }
-    match clipping {
-        Clipping::Off => run!(Unclipped),
-        _ => run!(clipping.clipped()),
+    match clipping.of_kernels() {
+        None => run!(Unclipped),
+        Some(clip) => run!(clip),
     }
 }

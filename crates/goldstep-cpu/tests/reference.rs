@@ -8,7 +8,7 @@
 
 mod support;
 
-use goldstep_core::{AdafactorArguments, HostOptimizer};
+use goldstep_core::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
 use goldstep_cpu::{Adafactor as Cpu, CpuElement};
 use goldstep_reference::Adafactor as Reference;
 use proptest::prelude::*;
@@ -82,6 +82,7 @@ fn equal_squares_agree() {
         seed: 5_661_808_261_923_053_228,
         gradient_scale: 0.1,
         irregular: false,
+        spread: 0.0,
     };
     check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
 }
@@ -99,6 +100,101 @@ fn equal_updates_beside_a_dead_row_agree() {
         seed: 18_012_041_122_200_658_786,
         gradient_scale: 0.1,
         irregular: true,
+        spread: 0.0,
     };
     check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
+}
+
+/// One step of ones with a gradient that repeats `pattern`, in both.
+fn one_step(arguments: &AdafactorArguments, shape: &[usize], start: f32, pattern: &[f32]) {
+    let list = ParameterList::new(vec![Parameter::new("w", shape).unwrap()]).unwrap();
+    let elements = shape.iter().product();
+    let gradient: Vec<f32> = pattern.iter().copied().cycle().take(elements).collect();
+    let gradient = [Some(Gradient::Dense(&gradient[..]))];
+    let (mut ours, mut theirs) = (vec![start; elements], vec![start; elements]);
+    let mut cpu = Cpu::<f32>::build(arguments, &list).unwrap();
+    let mut reference = Reference::<f32>::build(arguments, &list).unwrap();
+    cpu.step(&mut [&mut ours], &gradient).unwrap();
+    reference.step(&mut [&mut theirs], &gradient).unwrap();
+    for (at, (x, y)) in ours.iter().zip(&theirs).enumerate() {
+        let allowed = 16.0 * f32::EPSILON * start.abs().max(y.abs()) + f32::MIN_POSITIVE;
+        let agree = (x.is_nan() && y.is_nan()) || (x - y).abs() <= allowed;
+        assert!(agree, "{shape:?} {pattern:?} [{at}]: {x:e} and {y:e}");
+    }
+}
+
+/// Shapes of each kernel, from which odd and even columns get different elements of a pattern of two.
+const SHAPES: [&[usize]; 10] = [
+    &[2],
+    &[1, 2],
+    &[2, 2],
+    &[4, 4],
+    &[20, 80],
+    &[9, 600],
+    &[300, 8],
+    &[3, 17_000],
+    &[16, 1, 2],
+    &[32, 2, 4],
+];
+
+/// `g²/r` of a small column beside a large one is below the normal range, and with it a half of
+/// `rms(u)`.
+#[test]
+fn columns_of_very_different_size_agree() {
+    let with = |threshold| {
+        let builder = AdafactorArguments::builder().learning_rate(0.1).clip_threshold(threshold);
+        builder.build().unwrap()
+    };
+    for shape in SHAPES {
+        for (large, small) in [(1e12, 1e-12), (1e8, 1e-14), (1e7, 1e-14), (1e4, 1e-6)] {
+            one_step(&with(0.5), shape, 1.0, &[large, small]);
+            one_step(&with(0.01), shape, 1.0, &[large, small]);
+        }
+    }
+}
+
+/// TensorFlow flushes what is below the normal range, and `ε₁` hides that only where it is large.
+#[test]
+fn squares_below_the_normal_range_are_zero() {
+    let with = |epsilon_1| {
+        let builder = AdafactorArguments::builder().learning_rate(1.0).epsilon_1(epsilon_1);
+        builder.build().unwrap()
+    };
+    for shape in SHAPES {
+        one_step(&with(2e-37), shape, 1.0, &[1.05e-19, 1e-19, -1.05e-19, 1.05e-19]);
+        one_step(&with(2e-37), shape, 1.0, &[1.2e-19, 1e-19]);
+        one_step(&with(0.0), shape, 1.0, &[1.05e-19, 1.7e-19]);
+        one_step(&with(1e-30), shape, 0.0, &[1e-39, -1e-39]);
+        one_step(&with(1e-30), shape, 0.0, &[1e-25, 1e-26]);
+    }
+    one_step(&with(0.0), &[3, 3], 1.0, &[1.05e-19, 1.05e-19, 1.7e-19, 1.7e-19, 1.05e-19]);
+}
+
+/// Keras multiplies by the norm before it divides, and either may leave the normal range.
+#[test]
+fn a_norm_that_overflows_or_underflows_agrees() {
+    for shape in SHAPES {
+        for (norm, pattern) in [
+            (10.0, [1e38, 1.0]),
+            (1e30, [1e10, 1.0]),
+            (5e-20, [1e-20, 1e-20]),
+            (1e-12, [1.0, 1e-30]),
+        ] {
+            let arguments = AdafactorArguments::builder().learning_rate(0.1).clipnorm(norm);
+            one_step(&arguments.build().unwrap(), shape, 1.0, &pattern);
+        }
+    }
+}
+
+/// In one chain of equal values each addition rounds the same way.
+#[test]
+fn the_second_moment_is_rebuilt_as_exactly_as_in_float64() {
+    let list = ParameterList::new(vec![Parameter::new("w", &[100_000, 2]).unwrap()]).unwrap();
+    let arguments = AdafactorArguments::default();
+    let (mut parameter, gradient) = (vec![1.0_f64; 200_000], vec![0.3_f64; 200_000]);
+    let mut optimizer = Cpu::<f64>::build(&arguments, &list).unwrap();
+    optimizer.step(&mut [&mut parameter], &[Some(Gradient::Dense(&gradient))]).unwrap();
+    for v in optimizer.second_moment(0) {
+        assert!((v / 0.09 - 1.0).abs() <= 24.0 * f64::EPSILON, "{v}");
+    }
 }

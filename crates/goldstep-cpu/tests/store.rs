@@ -117,3 +117,19 @@ fn the_bound_moves_memory_and_changes_nothing() {
     store.finalize_variable_values().unwrap();
     assert!(before != (0..list.len()).map(|index| bits(store.get(index))).collect::<Vec<_>>());
 }
+
+/// `0 · v` is NaN where a second moment has overflowed; what streams must not write that.
+#[test]
+fn the_bound_changes_nothing_beside_an_infinite_second_moment() {
+    let list = ParameterList::new(vec![Parameter::new("w", &[40]).unwrap()]).unwrap();
+    let mut gradient = [1.0_f32; 40];
+    gradient[3] = 1e30;
+    let mut store = ParameterStore::<f32>::zeros(&AdafactorArguments::default(), &list).unwrap();
+    store.modify(0).fill(1.0);
+    store.step(&[Some(goldstep_core::Gradient::Dense(&gradient))]).unwrap();
+    let before = bits(store.get(0));
+    let ones = [1.0; 40];
+    let ones = [Some(goldstep_core::Gradient::Dense(&ones[..]))];
+    store.stream(&ones, BoundExtra::default()).unwrap();
+    assert_eq!(before, bits(store.get(0)));
+}

@@ -96,8 +96,7 @@ impl<R: Real, C: Clip<R>> TakeUp<R, C> {
     /// The new second moments and the squares of the update.
     #[inline(always)]
     fn one<V: Lanes<Real = R>>(&self, gradient: V, old: V) -> (V, V) {
-        let clipped = self.clip.apply(gradient);
-        let new = self.moment.blend(old, clipped.mul(clipped));
+        let new = self.moment.blend(old, self.clip.square(gradient));
         let u = update_or_none(gradient, self.clip, new, self.underflow);
         (new, u.mul(u))
     }

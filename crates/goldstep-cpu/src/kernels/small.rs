@@ -31,6 +31,9 @@ pub(crate) struct Limits<R> {
     pub(crate) low: R,
     /// and below this.
     pub(crate) high: R,
+    /// `1 / low`: column factors times this are above the mean of the row factors, so that no
+    /// `g² / r` that counts is below the normal range.
+    pub(crate) inverse_low: R,
 }
 
 /// Statistics of a batch of matrices. The factors of sixteen change only if the limits hold.
@@ -196,6 +199,7 @@ impl<V: Lanes, const N: usize> Routine<V> for Sixteen<'_, V, N> {
         // A NaN, which comparisons of extremes may miss, shows in the sum, and what is below the
         // limit can be added up over a batch.
         let is_regular = V::splat(limits.low).is_below(lowest)
+            && mean.is_below(least.mul(V::splat(limits.inverse_low)))
             && highest.greater(update_squares).is_below(V::splat(limits.high));
         if is_regular {
             write(&r, row_factor);

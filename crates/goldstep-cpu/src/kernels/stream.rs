@@ -70,7 +70,8 @@ impl<T: CpuElement> Kernel for StreamUpdate<'_, T> {
     }
 }
 
-/// `p −= a·g·v`: the update of a parameter that keeps a second moment for each element.
+/// `p −= min(v, a·g)`: what an update of a parameter reads and writes that keeps a second moment
+/// for each element.
 pub(crate) struct StreamFullUpdate<'a, T: CpuElement> {
     pub(crate) parameter: TileMut<'a, T>,
     pub(crate) gradient: Tile<'a, T>,
@@ -90,7 +91,8 @@ impl<T: CpuElement> Kernel for StreamFullUpdate<'_, T> {
         let (g, _) = gradient.row(0).as_chunks::<LANES>();
         let (v, _) = second_moment.as_chunks::<LANES>();
         for ((p, g), v) in p.iter_mut().zip(g).zip(v) {
-            V::read(p).sub(rate.mul(V::read(g)).mul(V::load(v))).write(p);
+            // With a rate of 0 nothing, also where `v` is infinite or NaN.
+            V::read(p).sub(V::load(v).lesser(rate.mul(V::read(g)))).write(p);
         }
     }
 }

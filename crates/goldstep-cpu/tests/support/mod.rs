@@ -68,6 +68,8 @@ pub(crate) struct Case {
     pub(crate) gradient_scale: f64,
     /// Whether gradients may be missing, sparse, or have zero rows.
     pub(crate) irregular: bool,
+    /// Powers of ten by which the columns of a gradient are larger or smaller at most.
+    pub(crate) spread: f64,
 }
 
 impl Case {
@@ -104,6 +106,14 @@ impl Case {
                 return Some(Owned::Sparse(indices, values));
             }
             let mut values: Vec<T> = numbers.tensor(parameter.elements(), scale);
+            if self.spread > 0.0 {
+                let columns = parameter.shape().last().copied().unwrap_or(1).max(1);
+                let powers: Vec<f64> =
+                    (0..columns).map(|_| 10.0_f64.powf(self.spread * numbers.uniform())).collect();
+                for (value, power) in values.iter_mut().zip(powers.iter().cycle()) {
+                    *value = T::round_from(value.to_f64() * power);
+                }
+            }
             if self.irregular && kind == 2 && rows > 1 {
                 values[..parameter.row_elements()].fill(T::default());
             }
@@ -214,14 +224,16 @@ pub(crate) fn arguments() -> impl Strategy<Value = AdafactorArguments> {
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let shapes = prop::collection::vec(shape(), 1..6);
     let scale = prop_oneof![4 => Just(0.1), 1 => Just(1e-8), 1 => Just(1e-19), 1 => Just(1e4)];
-    (shapes, arguments(), 1..5_usize, any::<u64>(), scale, any::<bool>()).prop_map(
-        |(shapes, arguments, steps, seed, gradient_scale, irregular)| Case {
+    let spread = prop_oneof![4 => Just(0.0), 1 => 1.0..14.0_f64];
+    (shapes, arguments(), 1..5_usize, any::<u64>(), scale, any::<bool>(), spread).prop_map(
+        |(shapes, arguments, steps, seed, gradient_scale, irregular, spread)| Case {
             shapes,
             arguments,
             steps,
             seed,
             gradient_scale,
             irregular,
+            spread,
         },
     )
 }
