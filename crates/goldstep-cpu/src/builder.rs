@@ -91,7 +91,7 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
             iterations: 0,
             isa,
             threads,
-            scratch: Scratch::new(slots, lines),
+            scratch: Scratch::new(count, slots, lines),
             copies: Copies::default(),
         })
     }

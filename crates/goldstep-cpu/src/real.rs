@@ -28,6 +28,7 @@ pub trait Real:
     const MIN_POSITIVE: Self;
     /// The largest finite number.
     const MAX: Self;
+    const INFINITY: Self;
     fn root(self) -> Self;
     fn is_normal(self) -> bool;
     fn magnitude(self) -> Self;
@@ -40,6 +41,7 @@ macro_rules! real {
             const ONE: Self = 1.0;
             const MIN_POSITIVE: Self = <$real>::MIN_POSITIVE;
             const MAX: Self = <$real>::MAX;
+            const INFINITY: Self = <$real>::INFINITY;
             #[inline(always)]
             fn root(self) -> Self {
                 self.sqrt()

@@ -4,7 +4,7 @@ use goldstep_core::{
     AdafactorArguments, AdafactorScalars, GradientClipping, SecondMomentUnderflow,
 };
 
-use crate::kernels::{ClipKind, Clipped, Decayed, Moment};
+use crate::kernels::{Clipped, Decayed, LiteralClip, Moment};
 use crate::real::{CpuElement, Real};
 
 /// The scalars of one step.
@@ -205,14 +205,19 @@ impl<R: Real> Clipping<R> {
 
     /// The same for kernels that always do something.
     pub(crate) fn clipped(self) -> Clipped<R> {
-        let kind = match self.kind {
-            Kind::Off => ClipKind::Scale(R::ONE),
-            Kind::Norm { norm, largest, at_once: true } => ClipKind::Scale(norm / largest),
-            Kind::Norm { norm, largest, .. } => ClipKind::Norm { norm, largest },
-            Kind::Scale(scale) => ClipKind::Scale(scale),
-            Kind::Bound(bound) => ClipKind::Bound(bound),
-        };
-        Clipped { kind, flush: self.flush }
+        let literal = LiteralClip { factor: R::ONE, divisor: R::ONE, bound: R::INFINITY };
+        Clipped::Literal(match self.kind {
+            Kind::Off if !self.flush => return Clipped::Scale(R::ONE),
+            Kind::Norm { norm, largest, at_once: true } => return Clipped::Scale(norm / largest),
+            Kind::Scale(scale) if !self.flush => return Clipped::Scale(scale),
+            Kind::Bound(bound) if !self.flush => return Clipped::Bound(bound),
+            Kind::Off => literal,
+            Kind::Norm { norm, largest, .. } => {
+                LiteralClip { factor: norm, divisor: largest, ..literal }
+            }
+            Kind::Scale(factor) => LiteralClip { factor, ..literal },
+            Kind::Bound(bound) => LiteralClip { bound, ..literal },
+        })
     }
 
     /// Clips a single element of rows that are yet to be summed. A sum that cancels enlarges every

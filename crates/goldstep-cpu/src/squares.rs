@@ -4,7 +4,7 @@
 
 use goldstep_core::Layout;
 
-use crate::execute::{Context, Split, each_block, fold};
+use crate::execute::{Context, Split, each_block, fold, fold_back};
 use crate::kernels::small::{BATCH, SmallSquareSum};
 use crate::kernels::update::SquareSum;
 use crate::lanes::LANES;
@@ -121,13 +121,7 @@ fn sum_of_blocks<T: CpuElement>(
 /// `Σp²` of a parameter, to the bit what its last update has returned.
 fn square_sum<T: CpuElement>(context: &Context<'_, T::Real>, plan: &Plan, elements: &[T]) -> f64 {
     let inner = |cut: Cut, matrix: Tile<'_, T>| {
-        let leaf = |part: Tile<'_, T>| {
-            let mut total = 0.0;
-            each_block((cut.axis, cut.block), part, |block| {
-                total += context.isa.run(SquareSum { parameter: block });
-            });
-            total
-        };
+        let leaf = |part: Tile<'_, T>| sum_in_blocks(context, cut, part);
         fold(context, (cut.axis, cut.chunk), matrix, &leaf, &add)
     };
     match *plan {
@@ -153,15 +147,32 @@ fn square_sum<T: CpuElement>(context: &Context<'_, T::Real>, plan: &Plan, elemen
     }
 }
 
-/// `Σg²` of a run of elements.
+/// `Σg²` of a run of elements, from the last to the first: the statistics then begin with what is
+/// left in the caches.
 pub(crate) fn flat_square_sum<T: CpuElement>(
     context: &Context<'_, T::Real>,
     elements: &[T],
 ) -> f64 {
+    let Plan::Full { cut, elements: length @ 1.. } =
+        Plan::new(Layout::Full { elements: elements.len() })
+    else {
+        return 0.0;
+    };
     let serial = context.serial();
-    let context = if elements.len() < SPLIT { &serial } else { context };
-    match Plan::new(Layout::Full { elements: elements.len() }) {
-        plan if plan.elements() > 0 => square_sum(context, &plan, elements),
-        _ => 0.0,
-    }
+    let context = if length < SPLIT { &serial } else { context };
+    let leaf = |part: Tile<'_, T>| sum_in_blocks(context, cut, part);
+    fold_back(context, (cut.axis, cut.chunk), Tile::new(elements, length), &leaf, &add)
+}
+
+/// `Σx²` of a part of a parameter.
+fn sum_in_blocks<T: CpuElement>(
+    context: &Context<'_, T::Real>,
+    cut: Cut,
+    part: Tile<'_, T>,
+) -> f64 {
+    let mut total = 0.0;
+    each_block((cut.axis, cut.block), part, |block| {
+        total += context.isa.run(SquareSum { parameter: block });
+    });
+    total
 }

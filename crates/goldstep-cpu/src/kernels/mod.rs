@@ -184,32 +184,25 @@ pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Unclipped;
 
-/// Clipping, and what else is rare. One kernel serves all kinds: a branch in it that always goes the
-/// same way costs less than the arithmetic of another kind.
+/// Clipping. One kernel serves all kinds: a branch in it that always goes the same way costs less
+/// than the arithmetic of another kind.
 #[derive(Clone, Copy)]
-pub(crate) struct Clipped<R> {
-    pub(crate) kind: ClipKind<R>,
-    /// Whether gradients and squares below the normal range are zero, as in TensorFlow: for an `ε₁`
-    /// that does not hide them.
-    pub(crate) flush: bool,
-}
-
-/// What happens to each element.
-#[derive(Clone, Copy)]
-pub(crate) enum ClipKind<R> {
-    /// Times this.
+pub(crate) enum Clipped<R> {
+    /// By a norm: every element times this.
     Scale(R),
-    /// Times `norm`, then divided by `largest`, as Keras does it, where that leaves the normal range.
-    Norm { norm: R, largest: R },
-    /// Into `[-bound, bound]`; NaN stays.
+    /// By value: into `[-bound, bound]`; NaN stays.
     Bound(R),
+    /// All that Keras does, with TensorFlow's flush to zero.
+    Literal(LiteralClip<R>),
 }
 
-impl<R: Real> Clipped<R> {
-    #[inline(always)]
-    fn flushed<V: Lanes<Real = R>>(self, value: V) -> V {
-        if self.flush { value.flush() } else { value }
-    }
+/// `g·factor / divisor`, into `[-bound, bound]`, and zero where `g`, the product or the square is
+/// below the normal range.
+#[derive(Clone, Copy)]
+pub(crate) struct LiteralClip<R> {
+    pub(crate) factor: R,
+    pub(crate) divisor: R,
+    pub(crate) bound: R,
 }
 
 impl<R: Real> Clip<R> for Unclipped {
@@ -222,29 +215,31 @@ impl<R: Real> Clip<R> for Unclipped {
 impl<R: Real> Clip<R> for Clipped<R> {
     #[inline(always)]
     fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        let gradient = self.flushed(gradient);
-        self.flushed(match self.kind {
-            ClipKind::Scale(scale) => gradient.mul(V::splat(scale)),
-            ClipKind::Norm { norm, largest } => {
-                gradient.mul(V::splat(norm)).flush().div(V::splat(largest))
+        let bounded = |gradient: V, bound: R| {
+            let below = V::splat(bound).lesser(gradient);
+            V::splat(R::ZERO - bound).greater(below)
+        };
+        match self {
+            Self::Scale(scale) => gradient.mul(V::splat(scale)),
+            Self::Bound(bound) => bounded(gradient, bound),
+            Self::Literal(LiteralClip { factor, divisor, bound }) => {
+                let product = gradient.flush().mul(V::splat(factor)).flush();
+                bounded(product.div(V::splat(divisor)).flush(), bound)
             }
-            ClipKind::Bound(bound) => {
-                let below = V::splat(bound).lesser(gradient);
-                V::splat(R::ZERO - bound).greater(below)
-            }
-        })
+        }
     }
 
     // The sign does not matter to a square, and rounding keeps the order: one bound for two.
     #[inline(always)]
     fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        if let ClipKind::Bound(bound) = self.kind
+        if let Self::Bound(bound) = self
             && bound > R::ZERO
         {
-            return self.flushed(V::splat(bound * bound).lesser(gradient.mul(gradient)));
+            return V::splat(bound * bound).lesser(gradient.mul(gradient));
         }
         let g = self.apply(gradient);
-        self.flushed(g.mul(g))
+        let square = g.mul(g);
+        if let Self::Literal(_) = self { square.flush() } else { square }
     }
 }
 
@@ -351,7 +346,7 @@ mod tests {
         }
         let gradient = ArrayLanes::load(&gradient);
         for bound in [0.3, 0.1, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN, 0.0, -0.3] {
-            let clip = Clipped { kind: ClipKind::Bound(bound), flush: false };
+            let clip = Clipped::Bound(bound);
             let clipped = clip.apply(gradient);
             let expected = clipped.mul(clipped).to_array().map(f32::to_bits);
             assert_eq!(clip.square(gradient).to_array().map(f32::to_bits), expected, "{bound}");
