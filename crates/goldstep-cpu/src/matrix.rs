@@ -62,17 +62,8 @@ impl<R: Real> Summary<R> {
         (R::MIN_POSITIVE.to_f64() * Self::MARGIN, R::MAX.to_f64() / Self::MARGIN)
     }
 
-    /// The second moment below which the squares of some gradients carry too few digits: what is
-    /// below the normal range is rounded to multiples of its lower end times epsilon, half of which
-    /// over the second moment must not show in an `rms(u)` that reaches the threshold.
-    ///
-    /// The same holds for `g²/r`, which is over `c / mean(r)`, and for `g²/c` over `r / mean(r)`.
-    fn least_second_moment(clip_threshold: R) -> f64 {
-        let threshold = clip_threshold.to_f64();
-        R::MIN_POSITIVE.to_f64() / 2.0 / (threshold * threshold)
-    }
-
-    pub(crate) fn new(mean: R, row: Extent, column: Extent, clip_threshold: R) -> Self {
+    /// `least_kept` is [`StepScalars::least_second_moment`].
+    pub(crate) fn new(mean: R, row: Extent, column: Extent, least_kept: f64) -> Self {
         let (low, high) = Self::range();
         let divisor = mean.to_f64();
         let (least_share, largest_share) = (row.least / divisor, row.largest / divisor);
@@ -88,7 +79,6 @@ impl<R: Real> Summary<R> {
             && inside(1.0 / row.least)
             && inside(1.0 / column.least)
             && inside(1.0 / column.largest);
-        let least_kept = Self::least_second_moment(clip_threshold);
         let is_kept = [least, column.least / divisor, least_share, 1.0 / divisor]
             .into_iter()
             .all(|quotient| quotient > least_kept);
@@ -108,10 +98,9 @@ impl<R: Real> Summary<R> {
 
     /// What has to hold for each of some small matrices, so that [`of_batch`](Self::of_batch)
     /// describes it. The same conditions as for one.
-    pub(crate) fn limits(clip_threshold: R) -> Limits<R> {
+    pub(crate) fn limits(least_kept: f64) -> Limits<R> {
         let (low, high) = Self::range();
-        let least = Self::least_second_moment(clip_threshold);
-        let (low, high) = (low.max(least), high.min(1.0 / low));
+        let (low, high) = (low.max(least_kept), high.min(1.0 / low));
         Limits {
             low: R::round_from(low),
             high: R::round_from(high),
@@ -159,7 +148,7 @@ pub(crate) fn statistics<T: CpuElement>(
 ) -> (Summary<T::Real>, f64) {
     let task = Task { context, cut, rows: gradient.rows(), clipping, scalars, gradient };
     let finding = task.run(row_factor, column_factor);
-    if let Some(found) = finding.regular(gradient.rows(), scalars.clip_threshold) {
+    if let Some(found) = finding.regular(gradient.rows(), scalars.least_second_moment()) {
         return found;
     }
     let region = Region { gradient, row_factor, column_factor };
@@ -209,10 +198,11 @@ impl Finding {
     pub(crate) fn regular<R: Real>(
         &self,
         rows: usize,
-        clip_threshold: R,
+        least_kept: f64,
     ) -> Option<(Summary<R>, f64)> {
-        let summary = Summary::new(self.mean(rows), self.row, self.column, clip_threshold);
-        let squares = summary.mean.to_f64() * self.quotients;
+        let mean: R = self.mean(rows);
+        let summary = Summary::new(mean, self.row, self.column, least_kept);
+        let squares = mean.to_f64() * self.quotients;
         (summary.is_ever_regular() && squares.is_finite()).then_some((summary, squares))
     }
 }
@@ -563,7 +553,7 @@ mod tests {
                 moment: Moment { beta_2: 0.0, one_minus_beta_2: 1.0, epsilon_1: 1e-30 },
                 row_factor: &mut row_factor,
                 column_factor: &mut column_factor,
-                limits: Summary::limits(1.0),
+                limits: Summary::limits(1e-38),
             });
             assert_eq!(finding.regular, 0b11, "{}", isa.name());
             let scale = UpdateScale::<f32>::new(1e-5, 1.0);

@@ -115,6 +115,20 @@ impl<R: Real> StepScalars<R> {
         maximum(self.epsilon_2.to_f64(), rms) * self.relative_step_size.to_f64()
     }
 
+    /// The second moment below which the algebra of `rms(u)` loses digits: what is below the normal
+    /// range is rounded to multiples of its lower end times epsilon, half of which over the second
+    /// moment must not show in an `rms(u)` that reaches the threshold.
+    ///
+    /// The same holds for `g²/r`, which is over `c / mean(r)`, and for `g²/c` over `r / mean(r)`.
+    /// There is none where squares are flushed: the update of their gradients is not.
+    pub(crate) fn least_second_moment(&self) -> f64 {
+        if self.flush {
+            return f64::INFINITY;
+        }
+        let threshold = self.clip_threshold.to_f64();
+        R::MIN_POSITIVE.to_f64() / 2.0 / (threshold * threshold)
+    }
+
     /// `max(1, rms(u) / d)`.
     pub(crate) fn divisor(&self, update_squares: f64, elements: usize) -> f64 {
         let rms = root_mean_square::<R>(update_squares, elements);

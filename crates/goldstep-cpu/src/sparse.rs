@@ -136,7 +136,7 @@ impl<T: CpuElement> Touched<T> {
             let mut finding = statistics_of_rows(context, cut, scalars, some, factors);
             copy_out(touched, own_rows, row_factor);
             finding.row = context.isa.run(ExtentOf { factor: row_factor });
-            let (summary, squares) = finding.regular(rows, scalars.clip_threshold)?;
+            let (summary, squares) = finding.regular(rows, scalars.least_second_moment())?;
             summaries.fill(summary);
             return Some(squares);
         }
@@ -146,8 +146,8 @@ impl<T: CpuElement> Touched<T> {
         let are_regular = all.all(|(row_factor, column_factor)| {
             let extent = |factor| context.isa.run(ExtentOf { factor });
             let (row, column) = (extent(row_factor), extent(column_factor));
-            let threshold = scalars.clip_threshold;
-            Summary::new(mean_of(row_factor), row, column, threshold).is_ever_regular()
+            let least_kept = scalars.least_second_moment();
+            Summary::new(mean_of(row_factor), row, column, least_kept).is_ever_regular()
         });
         let factors = (&mut own_rows[..], &mut own_columns[..]);
         let summaries = &mut summaries[..plan.summaries()];

@@ -495,7 +495,7 @@ fn small_statistics<T: CpuElement>(
                 moment: scalars.moment,
                 row_factor,
                 column_factor,
-                limits: Summary::limits(scalars.clip_threshold),
+                limits: Summary::limits(scalars.least_second_moment()),
             })
         };
     }

@@ -8,7 +8,9 @@
 
 mod support;
 
-use goldstep_core::{AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList};
+use goldstep_core::{
+    AdafactorArguments, Gradient, HostOptimizer, Parameter, ParameterList, SecondMoment,
+};
 use goldstep_cpu::{Adafactor as Cpu, CpuElement};
 use goldstep_reference::Adafactor as Reference;
 use proptest::prelude::*;
@@ -196,5 +198,51 @@ fn the_second_moment_is_rebuilt_as_exactly_as_in_float64() {
     optimizer.step(&mut [&mut parameter], &[Some(Gradient::Dense(&gradient))]).unwrap();
     for v in optimizer.second_moment(0) {
         assert!((v / 0.09 - 1.0).abs() <= 24.0 * f64::EPSILON, "{v}");
+    }
+}
+
+/// The factors of a constant gradient in units of epsilon from its square.
+fn distance_of_equal_squares<T: CpuElement>(shape: &[usize], value: f64) -> f64 {
+    let list = ParameterList::new(vec![Parameter::new("w", shape).unwrap()]).unwrap();
+    let elements = shape.iter().product();
+    let (mut parameter, gradient) =
+        (vec![T::round_from(1.0); elements], vec![T::round_from(value); elements]);
+    let builder = Cpu::<T>::builder(&AdafactorArguments::default(), &list).threads(1).build();
+    let mut optimizer = builder.unwrap();
+    optimizer.step(&mut [&mut parameter], &[Some(Gradient::Dense(&gradient))]).unwrap();
+    let square = T::round_from(T::round_from(value).to_f64().powi(2)).to_f64();
+    let SecondMoment::Factored { row_factor, column_factor } =
+        &optimizer.state().variables[0].second_moment
+    else {
+        return 0.0;
+    };
+    let factors = row_factor.to_vec::<f64>().into_iter().chain(column_factor.to_vec::<f64>());
+    factors.map(|x| (x / square - 1.0).abs() / T::DTYPE.epsilon()).fold(0.0, f64::max)
+}
+
+/// Half of what is allowed, in every kind of kernel.
+#[test]
+fn factors_of_equal_squares_are_exact_to_a_few_digits() {
+    let shapes: [&[usize]; 11] = [
+        &[511, 15],
+        &[4136, 8],
+        &[4000, 3],
+        &[4000, 40],
+        &[4000, 70],
+        &[700, 700],
+        &[9, 5000],
+        &[2000, 2],
+        &[5000, 1],
+        &[4, 20_000],
+        &[64, 3, 3],
+    ];
+    let mut numbers = support::Numbers(12_345);
+    for shape in shapes {
+        for _ in 0..20 {
+            let value = 0.6 + numbers.uniform() / 2.0;
+            let single = distance_of_equal_squares::<f32>(shape, value);
+            let double = distance_of_equal_squares::<f64>(shape, value);
+            assert!(single <= 8.0 && double <= 8.0, "{shape:?} {value}: {single} and {double}");
+        }
     }
 }

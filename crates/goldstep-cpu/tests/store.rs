@@ -133,3 +133,21 @@ fn the_bound_changes_nothing_beside_an_infinite_second_moment() {
     store.stream(&ones, BoundExtra::default()).unwrap();
     assert_eq!(before, bits(store.get(0)));
 }
+
+/// Four bytes for each row and column, or element of a vector; and of scratch some lines of columns
+/// for each thread, however many rows there are.
+#[test]
+fn state_and_scratch_are_small() {
+    let arguments = AdafactorArguments::default();
+    for (rows, columns, threads) in [(1000, 700, 1), (100_000, 700, 2), (3_000_000, 5, 3)] {
+        let shapes = [vec![rows, columns], vec![12_345]];
+        let named = |(i, shape): (usize, &Vec<usize>)| Parameter::new(format!("p{i}"), shape);
+        let parameters: Result<_, _> = shapes.iter().enumerate().map(named).collect();
+        let list = ParameterList::new(parameters.unwrap()).unwrap();
+        let builder = Adafactor::<f32>::builder(&arguments, &list).threads(threads);
+        let optimizer = builder.build().unwrap();
+        assert_eq!(optimizer.state_bytes(), 4 * (rows + columns) + 4 * 12_345);
+        let lines = (2 * columns).next_multiple_of(16).max(4096);
+        assert!(optimizer.scratch_bytes() <= threads * 13 * 4 * lines, "{rows} × {columns}");
+    }
+}

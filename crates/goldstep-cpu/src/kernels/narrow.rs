@@ -145,8 +145,15 @@ impl<V: Lanes> Routine<V> for AddFolded<'_, V> {
 
     #[inline(always)]
     fn run(self) {
-        for (lane, sum) in tree(*self.sums).to_array().into_iter().enumerate() {
-            let column = &mut self.line.0[lane % self.n];
+        // In halves: one after the other, equal sums would round the same way 128 times.
+        let (mut lanes, mut width) = (tree(*self.sums).to_array(), LANES);
+        while width > self.n {
+            width /= 2;
+            for lane in 0..width {
+                lanes[lane] = lanes[lane] + lanes[lane + width];
+            }
+        }
+        for (column, &sum) in self.line.0.iter_mut().zip(&lanes[..self.n]) {
             *column = *column + sum;
         }
     }

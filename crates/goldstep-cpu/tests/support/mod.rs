@@ -226,14 +226,11 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     let scale = prop_oneof![4 => Just(0.1), 1 => Just(1e-8), 1 => Just(1e-19), 1 => Just(1e4)];
     let spread = prop_oneof![4 => Just(0.0), 1 => 1.0..14.0_f64];
     (shapes, arguments(), 1..5_usize, any::<u64>(), scale, any::<bool>(), spread).prop_map(
-        |(shapes, arguments, steps, seed, gradient_scale, irregular, spread)| Case {
-            shapes,
-            arguments,
-            steps,
-            seed,
-            gradient_scale,
-            irregular,
-            spread,
+        |(shapes, arguments, steps, seed, gradient_scale, irregular, spread)| {
+            // With a smaller epsilon_1 it shows which squares are flushed, and that may turn on the
+            // last digit of a norm.
+            let spread = if arguments.epsilon_1() < 1e-30 { 0.0 } else { spread };
+            Case { shapes, arguments, steps, seed, gradient_scale, irregular, spread }
         },
     )
 }
