@@ -39,6 +39,10 @@
 //! with the literal formula, and from one more read where it does not, so that infinities and NaN
 //! appear where they do in Keras.
 //!
+//! A sparse gradient touches only its rows of a parameter from rank 2 on; in a store, of `Σp²` only
+//! the blocks of 32 Ki elements in which they lie are read again. Decay, averages, constraints and
+//! the second moment of a vector need all of it.
+//!
 //! # Where it differs from Keras
 //!
 //! For bf16 and f16 parameters all arithmetic, the factors and the averages are f32. ε₁ is then not

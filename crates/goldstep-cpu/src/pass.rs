@@ -107,14 +107,15 @@ macro_rules! with_clip_and_decay {
 }
 
 impl<R: Real> Pass<'_, R> {
-    /// Updates a parameter below rank 2 and returns its `Σp²`.
+    /// Updates a parameter below rank 2, with updates that were kept or from its second moments, and
+    /// returns its `Σp²`.
     pub(crate) fn full<T: CpuElement<Real = R>>(
         &self,
         cut: Cut,
         parameter: &mut [T],
         gradient: &[T],
         average: Option<&mut [R]>,
-        second_moment: &[R],
+        (second_moment, updates): (&[R], &[Line<R>]),
     ) -> f64 {
         let length = gradient.len();
         let part = Part {
@@ -133,6 +134,7 @@ impl<R: Real> Pass<'_, R> {
                     clip,
                     decay,
                     second_moment: block.column_factor,
+                    updates,
                     underflow: self.underflow,
                     divisor: self.scale.divisor,
                     step_size: self.scale.step_size,

@@ -28,6 +28,9 @@ const BLOCK: usize = 32 * 1024;
 /// Elements from which on a list of parameters, or a short matrix, and its gradients are taken to lie
 /// in no cache.
 pub(crate) const LARGE: usize = 4 * 1024 * 1024;
+/// Elements up to which the updates of a vector are kept between its two passes, within a
+/// second-level cache: 4,000 vectors of 512 took 0.77 of the time so, one of 3,000 0.53.
+const KEPT: usize = 16 * 1024;
 /// Columns from which on a short matrix is read by columns: sixteen of its rows no longer fit
 /// into a second-level cache.
 const WIDE_COLUMNS: usize = 16 * 1024;
@@ -127,6 +130,7 @@ impl Plan {
     /// Lines of scratch that one task needs.
     pub(crate) fn scratch_lines(&self) -> usize {
         match self {
+            Self::Full { elements, .. } if *elements <= KEPT => elements.div_ceil(LANES),
             Self::Full { .. } => 0,
             Self::Factored { rows, columns, cut, .. } => {
                 let vectors = |length: usize| length.div_ceil(LANES);

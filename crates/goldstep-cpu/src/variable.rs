@@ -3,9 +3,9 @@
 use goldstep_core::{Constraint, Element, Layout, Parameter};
 
 use crate::execute::{Context, Split, each_block, fold};
-use crate::kernels::Unclipped;
 use crate::kernels::full::FullStatistics;
 use crate::kernels::small::{BATCH, SmallFinding, SmallStatistics};
+use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
 use crate::matrix::{Summary, statistics, sum_of};
 use crate::memory::AlignedBuffer;
@@ -104,8 +104,11 @@ impl<T: CpuElement> Variable<T> {
             // Zero times this is not zero.
             || step_size.is_nan()
             || step_size.abs() > T::Real::MAX.to_f64();
+        let lines = if let Plan::Full { .. } = self.plan { self.plan.scratch_lines() } else { 0 };
+        let mut slot = (lines > 0).then(|| context.slot());
+        let kept = slot.as_deref_mut().map_or(&mut [][..], |slot| &mut slot[..lines]);
         let (update_squares, reach) =
-            self.statistics(context, scalars, clipping, gradient, needs_all);
+            self.statistics(context, scalars, clipping, gradient, needs_all, kept);
         if update_squares.to_bits() == 0 {
             // No gradient is in the normal range: only the literal formula makes zeros of them.
             self.summaries.iter_mut().for_each(Summary::make_literal);
@@ -123,7 +126,7 @@ impl<T: CpuElement> Variable<T> {
         let gradient = gradient.values(&self.touched);
         let square_sum = match (&self.moments, self.plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
-                update.full(cut, parameter, gradient, average, second_moment)
+                update.full(cut, parameter, gradient, average, (second_moment, kept))
             }
             (Moments::Factored { column_factor, .. }, plan) if reach == Reach::Touched => {
                 self.touched.update(&update, plan, parameter, column_factor, &self.summaries);
@@ -152,13 +155,15 @@ impl<T: CpuElement> Variable<T> {
         clipping: Clipping<T::Real>,
         gradient: Source<'_, T>,
         needs_all: bool,
+        kept: &mut [Line<T::Real>],
     ) -> (f64, Reach) {
         let (plan, elements) = (self.plan, self.plan.elements());
         let Self { moments, touched, summaries, .. } = self;
         let squares = match (moments, plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
                 let gradient = gradient.all(touched, elements);
-                full_statistics(context, cut, scalars, clipping, gradient, second_moment)
+                let moments = (&mut second_moment[..], kept);
+                full_statistics(context, cut, scalars, clipping, gradient, moments)
             }
             (Moments::Factored { row_factor, column_factor }, Plan::Factored { .. }) => {
                 let factors = (&mut row_factor[..], &mut column_factor[..]);
@@ -322,18 +327,17 @@ impl<T: CpuElement> Split for FullShare<'_, T> {
     }
 }
 
-/// Updates full second moments and returns `Σu²`.
+/// Updates full second moments, and `updates` if they are to be kept, and returns `Σu²`.
 fn full_statistics<T: CpuElement>(
     context: &Context<'_, T::Real>,
     cut: Cut,
     scalars: &StepScalars<T::Real>,
     clipping: Clipping<T::Real>,
     gradient: &[T],
-    second_moment: &mut [T::Real],
+    (second_moment, updates): (&mut [T::Real], &mut [Line<T::Real>]),
 ) -> f64 {
     let (moment, underflow) = (scalars.moment, scalars.underflow);
-    let run = |mut share: FullShare<'_, T>| {
-        let (gradient, second_moment) = (share.gradient.row(0), share.second_moment.row(0));
+    let run = |gradient: &[T], second_moment: &mut [_], updates: &mut [_]| {
         macro_rules! run {
             ($clip:expr) => {
                 context.isa.run(FullStatistics {
@@ -342,6 +346,7 @@ fn full_statistics<T: CpuElement>(
                     moment,
                     underflow,
                     second_moment,
+                    updates,
                 })
             };
         }
@@ -350,9 +355,14 @@ fn full_statistics<T: CpuElement>(
             Some(clip) => run!(clip),
         }
     };
+    if !updates.is_empty() {
+        return run(gradient, second_moment, updates);
+    }
     let leaf = |share| {
         let mut total = 0.0;
-        each_block((cut.axis, cut.block), share, |block| total += run(block));
+        each_block((cut.axis, cut.block), share, |mut block: FullShare<'_, T>| {
+            total += run(block.gradient.row(0), block.second_moment.row(0), &mut []);
+        });
         total
     };
     let length = gradient.len();

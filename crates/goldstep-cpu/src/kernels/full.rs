@@ -5,12 +5,15 @@
 //! u  = g · (1 / √v),  Σu²                              first pass
 //! p −= α · (u / max(1, rms(u) / d))              second pass
 //! ```
+//!
+//! A root and two divisions for each vector are what a short parameter waits for: the first pass
+//! keeps its `u` for the second, and dividing by 1 is left out.
 
 use goldstep_core::{Element, SecondMomentUnderflow};
 
 use super::literal::update_of;
 use super::update::{Rule, each_vector};
-use super::{CHAIN, Clip, Decay, Moment, tree};
+use super::{CHAIN, Clip, Decay, Line, Moment, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
@@ -40,6 +43,8 @@ pub(crate) struct FullStatistics<'a, T: CpuElement, C> {
     pub(crate) moment: Moment<T::Real>,
     pub(crate) underflow: SecondMomentUnderflow,
     pub(crate) second_moment: &'a mut [T::Real],
+    /// Takes up `u`, the last line filled up with zeros; empty if it is not wanted.
+    pub(crate) updates: &'a mut [Line<T::Real>],
 }
 
 impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
@@ -48,37 +53,46 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        let Self { gradient, clip, moment, underflow, second_moment } = self;
+        let Self { gradient, clip, moment, underflow, second_moment, updates } = self;
         let take_up = TakeUp { clip, moment, underflow };
         let (g, g_tail) = gradient.as_chunks::<LANES>();
         let (v, v_tail) = second_moment.as_chunks_mut::<LANES>();
         let (g_groups, g_few) = g.as_chunks::<SUMS>();
         let (v_groups, v_few) = v.as_chunks_mut::<SUMS>();
+        let mut updates = updates.iter_mut();
+        let mut keep = |u: V| {
+            if let Some(line) = updates.next() {
+                u.store(&mut line.0);
+            }
+        };
         let mut sum = V::zero();
         for (g_run, v_run) in g_groups.chunks(CHAIN).zip(v_groups.chunks_mut(CHAIN)) {
             let mut sums = [V::zero(); SUMS];
             for (g, v) in g_run.iter().zip(v_run) {
                 for k in 0..SUMS {
-                    let (new, squared) = take_up.one(V::read(&g[k]), V::load(&v[k]));
+                    let (new, u) = take_up.one(V::read(&g[k]), V::load(&v[k]));
                     new.store(&mut v[k]);
-                    sums[k] = sums[k].add(squared);
+                    keep(u);
+                    sums[k] = sums[k].add(u.mul(u));
                 }
             }
             sum = sum.add(tree(sums));
         }
         for (g, v) in g_few.iter().zip(v_few) {
-            let (new, squared) = take_up.one(V::read(g), V::load(v));
+            let (new, u) = take_up.one(V::read(g), V::load(v));
             new.store(v);
-            sum = sum.add(squared);
+            keep(u);
+            sum = sum.add(u.mul(u));
         }
         let mut total = sum.total();
         if !g_tail.is_empty() {
             let mut lanes = [T::Real::ONE; LANES];
             lanes[..v_tail.len()].copy_from_slice(v_tail);
-            let (new, squared) = take_up.one(V::read_head(g_tail), V::load(&lanes));
+            let (new, u) = take_up.one(V::read_head(g_tail), V::load(&lanes));
             new.store(&mut lanes);
             v_tail.copy_from_slice(&lanes[..v_tail.len()]);
-            let squared = squared.to_array();
+            keep(u);
+            let squared = u.mul(u).to_array();
             total = squared[..v_tail.len()].iter().fold(total, |total, x| total + x.to_f64());
         }
         total
@@ -93,12 +107,12 @@ struct TakeUp<R, C> {
 }
 
 impl<R: Real, C: Clip<R>> TakeUp<R, C> {
-    /// The new second moments and the squares of the update.
+    /// The new second moments and the update.
     #[inline(always)]
     fn one<V: Lanes<Real = R>>(&self, gradient: V, old: V) -> (V, V) {
         let new = self.moment.blend(old, self.clip.square(gradient));
         let u = update_or_none(gradient, self.clip, new, self.underflow);
-        (new, u.mul(u))
+        (new, u)
     }
 }
 
@@ -109,6 +123,8 @@ pub(crate) struct FullUpdate<'a, T: CpuElement, C, D> {
     pub(crate) clip: C,
     pub(crate) decay: D,
     pub(crate) second_moment: &'a [T::Real],
+    /// `u`, if the statistics have kept it.
+    pub(crate) updates: &'a [Line<T::Real>],
     pub(crate) underflow: SecondMomentUnderflow,
     /// `max(1, rms(u) / d)`.
     pub(crate) divisor: T::Real,
@@ -123,11 +139,14 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for FullUpdate<'
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
         let Self { mut parameter, gradient, clip, decay, second_moment, underflow, .. } = self;
-        let (vectors, tail) = second_moment.as_chunks::<LANES>();
+        let is_kept = !self.updates.is_empty();
+        let source = if is_kept { Line::flatten(self.updates) } else { second_moment };
+        let (vectors, tail) = source.as_chunks::<LANES>();
         let mut last = [T::Real::ONE; LANES];
         last[..tail.len()].copy_from_slice(tail);
-        let (divisor, step_size) = (self.divisor, self.step_size);
-        let rule = Full { clip, decay, vectors, last, underflow, divisor, step_size };
+        let divisor = (self.divisor != T::Real::ONE).then_some(self.divisor);
+        let step_size = self.step_size;
+        let rule = Full { clip, decay, vectors, last, is_kept, underflow, divisor, step_size };
         each_vector::<T, V>(&mut parameter, gradient, &rule)
     }
 }
@@ -135,11 +154,15 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for FullUpdate<'
 struct Full<'a, R, C, D> {
     clip: C,
     decay: D,
+    /// Second moments, or updates.
     vectors: &'a [[R; LANES]],
-    /// The second moments after the last whole vector.
+    /// Those after the last whole vector.
     last: [R; LANES],
+    /// Whether they are updates.
+    is_kept: bool,
     underflow: SecondMomentUnderflow,
-    divisor: R,
+    /// Nothing for 1.
+    divisor: Option<R>,
     step_size: R,
 }
 
@@ -162,12 +185,17 @@ impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Full<'_, R, C, D> {
     }
 
     #[inline(always)]
-    fn new_value<V>(&self, old: V, gradient: V, _: V, second_moment: &[R; LANES]) -> V
+    fn new_value<V>(&self, old: V, gradient: V, _: V, column: &[R; LANES]) -> V
     where
         V: Lanes<Real = R>,
     {
-        let v = V::load(second_moment);
-        let u = update_or_none(gradient, self.clip, v, self.underflow);
-        self.decay.apply(old).sub(u.div(V::splat(self.divisor)).mul(V::splat(self.step_size)))
+        let mut u = V::load(column);
+        if !self.is_kept {
+            u = update_or_none(gradient, self.clip, u, self.underflow);
+        }
+        if let Some(divisor) = self.divisor {
+            u = u.div(V::splat(divisor));
+        }
+        self.decay.apply(old).sub(u.mul(V::splat(self.step_size)))
     }
 }
