@@ -70,6 +70,7 @@ mod scratch;
 mod sparse;
 mod squares;
 mod store;
+mod summary;
 mod tile;
 mod variable;
 mod views;

@@ -12,10 +12,11 @@ use crate::kernels::small::{BATCH, SmallSquareSum, SmallUpdate};
 use crate::kernels::update::Update;
 use crate::kernels::{Decayed, Line, Unclipped, Undecayed};
 use crate::lanes::LANES;
-use crate::matrix::{Forms, Summary, mean_of, sum_over_blocks};
+use crate::matrix::{Forms, sum_over_blocks};
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, Ema, UpdateScale};
+use crate::summary::{Summary, mean_of};
 use crate::tile::{Tile, TileMut};
 use crate::variable::add;
 

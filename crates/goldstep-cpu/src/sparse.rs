@@ -17,11 +17,12 @@
 
 use crate::execute::Context;
 use crate::kernels::factors::{ExtentOf, Rest};
-use crate::matrix::{Region, SomeRows, Summary, literal_squares, mean_of, statistics_of_rows};
+use crate::matrix::{Region, SomeRows, literal_squares, statistics_of_rows};
 use crate::pass::Pass;
 use crate::plan::Plan;
 use crate::real::CpuElement;
 use crate::scalars::{Clipping, StepScalars};
+use crate::summary::{Summary, mean_of};
 use crate::tile::Tile;
 use crate::variable::matrices;
 

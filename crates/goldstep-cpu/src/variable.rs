@@ -7,7 +7,7 @@ use crate::kernels::full::FullStatistics;
 use crate::kernels::small::{BATCH, SmallFinding, SmallStatistics};
 use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
-use crate::matrix::{Summary, statistics, sum_of};
+use crate::matrix::statistics;
 use crate::memory::AlignedBuffer;
 use crate::pass::Pass;
 use crate::plan::{Axis, Cut, Plan};
@@ -15,6 +15,7 @@ use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars, UpdateScale};
 use crate::sparse::{Touched, literal_statistics};
 use crate::squares::CarriedSum;
+use crate::summary::{Summary, sum_of};
 use crate::tile::{Tile, TileMut};
 
 /// Elements below which a parameter is not split over threads: a fork and a join cost as much as
