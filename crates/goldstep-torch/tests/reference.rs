@@ -205,6 +205,11 @@ fn extreme_values_agree() {
     spoil("one infinity", &[6], f64::NEG_INFINITY);
     spoil("one large", &[6], 1e20);
     spoil("one subnormal", &[6], 1e-40);
+    for (name, even, odd) in [("columns apart", 1e12, 1e-12), ("columns further apart", 1e8, 1e-14)]
+    {
+        let value = |index| if index % 2 == 0 { even } else { odd };
+        gradients.push((name, (0..12).map(value).collect()));
+    }
     for (name, values) in &gradients {
         for shape in [&[3_usize, 4][..], &[12], &[3, 2, 2]] {
             for whole in [false, true] {

@@ -198,7 +198,8 @@ fn prove<T: Native>(
     let (ratio_low, ratio_high) = (row_low / row_mean, row_high / row_mean);
     let within = |value: f64| value >= 1.0 / T::LIMIT && value <= T::LIMIT;
     let all = [row_low, row_high, row_mean, column_low, column_high, ratio_low, ratio_high];
-    let products = [ratio_low * column_low, ratio_high * column_high];
+    // The last is what the `g² / r` of a column are at least about, which `weighted` sums.
+    let products = [ratio_low * column_low, ratio_high * column_high, column_low / row_mean];
     let update_squares = update_squares * row_mean;
     (all.into_iter().chain(products).all(within) && update_squares.is_finite())
         .then_some((Factors { row, column, row_mean }, update_squares))
