@@ -1,9 +1,9 @@
 //! Sixteen lanes of one floating-point type, the same on every processor.
 //!
 //! A kernel is written once over [`Lanes`] and compiled for each instruction set. Every operation
-//! is either element by element or, for sums of lanes, in an order that is fixed here. No
-//! operation fuses a multiplication with an addition. The results are therefore the same bits
-//! whatever the register width.
+//! is either element by element or, for sums of lanes, in an order that is fixed here. A
+//! multiplication is fused with an addition where the source says so, on every processor and in
+//! f32 only. The results are therefore the same bits whatever the register width.
 
 mod array;
 #[cfg(target_arch = "x86_64")]
@@ -36,6 +36,11 @@ pub trait Lanes: Copy {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
+    /// `self + a·b`: rounded once in f32; in f64, where a processor without the instruction would
+    /// have no cheap substitute, twice.
+    fn plus_product(self, a: Self, b: Self) -> Self;
+    /// `self − a·b`, rounded as [`plus_product`](Self::plus_product).
+    fn minus_product(self, a: Self, b: Self) -> Self;
     fn div(self, other: Self) -> Self;
     fn sqrt(self) -> Self;
     /// `if self < other { self } else { other }`: `other` where either is NaN.

@@ -31,7 +31,8 @@
 //! threads as there are. Kernels are loops over slices, written once over sixteen lanes and
 //! compiled for AVX-512, AVX2 and the target's baseline; the best one is chosen at run time, and
 //! the environment variable `GOLDSTEP_ISA` (`portable`, `avx2`, `avx512`) forces one. On other
-//! processors than x86-64 the portable kernels run; they were run on x86-64 only.
+//! processors than x86-64 the portable kernels run; they were run on x86-64 only. There, where the
+//! baseline lacks fused multiplication and addition, they are several times as slow as the others.
 //!
 //! A step of a large matrix reads the gradient once for its statistics and once for the update,
 //! and reads and writes the parameter: 16 bytes per f32 parameter, 20 without a store. `rms(u)`

@@ -126,7 +126,7 @@ impl<V: Lanes> Factors<V> {
         if !tail.is_empty() {
             let mut sum = V::zero();
             for i in 0..panel.rows() {
-                sum = sum.add(clip.square(V::read_head(&panel.row(i)[count * LANES..])));
+                sum = clip.add_square(sum, V::read_head(&panel.row(i)[count * LANES..]));
             }
             let mut lanes = [V::Real::ONE; LANES];
             lanes[..tail.len()].copy_from_slice(tail);
@@ -147,7 +147,7 @@ fn add_squares<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
 ) {
     let (vectors, _) = row[q * LANES..(q + K) * LANES].as_chunks::<LANES>();
     for k in 0..K {
-        sums[k] = sums[k].add(clip.square(V::read(&vectors[k])));
+        sums[k] = clip.add_square(sums[k], V::read(&vectors[k]));
     }
 }
 
@@ -171,7 +171,7 @@ fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
             }
             let square = clip.square(V::read(&group[k]));
             s[k] = s[k].add(square);
-            v[k] = v[k].add(square.mul(V::load(&inverse[k].0)));
+            v[k] = v[k].plus_product(square, V::load(&inverse[k].0));
         }
     }
     let (mut s, mut v) = (tree(s), tree(v));
@@ -179,14 +179,14 @@ fn row_of_panel<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     for (vector, inverse) in few.iter().zip(inverse.by_ref()) {
         let square = clip.square(V::read(vector));
         s = s.add(square);
-        v = v.add(square.mul(V::load(&inverse.0)));
+        v = v.plus_product(square, V::load(&inverse.0));
     }
     if let Some(inverse) = inverse.next()
         && !tail.is_empty()
     {
         let square = clip.square(V::read_head(tail));
         s = s.add(square);
-        v = v.add(square.mul(V::load(&inverse.0)));
+        v = v.plus_product(square, V::load(&inverse.0));
     }
     (s, v)
 }

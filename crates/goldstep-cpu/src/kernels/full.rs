@@ -73,7 +73,7 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
                     let (new, u) = take_up.one(V::read(&g[k]), V::load(&v[k]));
                     new.store(&mut v[k]);
                     keep(u);
-                    sums[k] = sums[k].add(u.mul(u));
+                    sums[k] = sums[k].plus_product(u, u);
                 }
             }
             sum = sum.add(tree(sums));
@@ -82,7 +82,7 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for FullStatistics<'_, T, C> {
             let (new, u) = take_up.one(V::read(g), V::load(v));
             new.store(v);
             keep(u);
-            sum = sum.add(u.mul(u));
+            sum = sum.plus_product(u, u);
         }
         let mut total = sum.total();
         if !g_tail.is_empty() {

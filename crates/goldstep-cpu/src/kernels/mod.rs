@@ -178,6 +178,13 @@ pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
         let g = self.apply(gradient);
         g.mul(g)
     }
+
+    /// A sum and the squares of what is applied.
+    #[inline(always)]
+    fn add_square<V: Lanes<Real = R>>(self, sum: V, gradient: V) -> V {
+        let g = self.apply(gradient);
+        sum.plus_product(g, g)
+    }
 }
 
 /// No clipping.
@@ -240,6 +247,15 @@ impl<R: Real> Clip<R> for Clipped<R> {
         let g = self.apply(gradient);
         let square = g.mul(g);
         if let Self::Literal(_) = self { square.flush() } else { square }
+    }
+
+    #[inline(always)]
+    fn add_square<V: Lanes<Real = R>>(self, sum: V, gradient: V) -> V {
+        if let Self::Scale(scale) = self {
+            let g = gradient.mul(V::splat(scale));
+            return sum.plus_product(g, g);
+        }
+        sum.add(self.square(gradient))
     }
 }
 

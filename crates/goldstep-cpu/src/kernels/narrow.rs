@@ -94,7 +94,7 @@ fn packed<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const N: usize>(
             for k in 0..N {
                 let inverse = inverse.permute(&ROWS_OF[N][k]);
                 all_c[k % SUMS] = all_c[k % SUMS].add(squares[k]);
-                all_w[k % SUMS] = all_w[k % SUMS].add(squares[k].mul(inverse));
+                all_w[k % SUMS] = all_w[k % SUMS].plus_product(squares[k], inverse);
             }
         }
         V::call(AddFolded { sums: &all_c, n: N, line: &mut column_sums[0] });
@@ -179,7 +179,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
             for (i, sum) in sums.iter_mut().enumerate() {
                 let row = g.get(i * n..(i + 1) * n).unwrap_or(&[]);
                 for k in 0..K {
-                    *sum = sum.add(clip.square(vector_of::<T, V>(row, k)));
+                    *sum = clip.add_square(*sum, vector_of::<T, V>(row, k));
                 }
             }
             let inverse = V::call(InverseFactors { factors, row_factor: r, squares: &sums });
@@ -190,7 +190,7 @@ fn padded<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const K: usize>(
                 for k in 0..K {
                     let square = clip.square(vector_of::<T, V>(row, k));
                     c[k] = c[k].add(square);
-                    w[k] = w[k].add(square.mul(inverse));
+                    w[k] = w[k].plus_product(square, inverse);
                 }
             }
             for k in 0..K {

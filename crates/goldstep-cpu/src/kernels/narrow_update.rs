@@ -185,8 +185,8 @@ impl<V: Lanes, C: Clip<V::Real>, D: Decay<V::Real>> Rule<V, C, D> {
         self.squares.pass(grouped / GROUP);
         let (f_rest, _) = f_rest.as_chunks::<LANES>();
         for ((p, g), f) in p_rest.chunks_mut(LANES).zip(g_rest.chunks(LANES)).zip(f_rest) {
-            let u = self.clip.apply(read_up_to::<T, V>(g)).mul(V::load(f));
-            let new = self.decay.apply(read_up_to::<T, V>(p)).sub(u);
+            let (old, g) = (read_up_to::<T, V>(p), self.clip.apply(read_up_to::<T, V>(g)));
+            let new = self.decay.apply(old).minus_product(g, V::load(f));
             self.squares.add_tail(write_up_to(new, p));
         }
     }
@@ -200,8 +200,9 @@ impl<V: Lanes, C: Clip<V::Real>, D: Decay<V::Real>> Rule<V, C, D> {
         for k in 0..SUMS {
             V::fetch(p[k].as_ptr().wrapping_add(AHEAD));
             V::fetch(g[k].as_ptr().wrapping_add(AHEAD));
-            let u = self.clip.apply(V::read(&g[k])).mul(factors[k]);
-            self.squares.add(k, self.decay.apply(V::read(&p[k])).sub(u).write(&mut p[k]));
+            let (old, g) = (V::read(&p[k]), self.clip.apply(V::read(&g[k])));
+            let new = self.decay.apply(old).minus_product(g, factors[k]);
+            self.squares.add(k, new.write(&mut p[k]));
         }
     }
 }

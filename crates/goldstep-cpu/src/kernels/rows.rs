@@ -228,7 +228,7 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
                 }
                 let square = clip.square(V::read(band.vector(k, q)));
                 c = c.add(square);
-                w = w.add(square.mul(inverse));
+                w = w.plus_product(square, inverse);
             }
             add_to(c, &mut columns[q]);
             add_to(w, &mut weighted[q]);
@@ -238,7 +238,7 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         for (k, inverse) in inverse.into_iter().enumerate() {
             let square = clip.square(V::read_head(&rows.row(k)[whole * LANES..]));
             c = c.add(square);
-            w = w.add(square.mul(inverse));
+            w = w.plus_product(square, inverse);
         }
         add_to(c, last_column);
         add_to(w, last_weighted);
@@ -293,9 +293,9 @@ fn squares_of_row<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C)
     }
     sum = sum.add(tree(squares_of_groups::<T, V, C>(groups, clip)));
     for vector in few {
-        sum = sum.add(clip.square(V::read(vector)));
+        sum = clip.add_square(sum, V::read(vector));
     }
-    if tail.is_empty() { sum } else { sum.add(clip.square(V::read_head(tail))) }
+    if tail.is_empty() { sum } else { clip.add_square(sum, V::read_head(tail)) }
 }
 
 /// The squares of a run of groups, summed in four sums.
@@ -307,7 +307,7 @@ fn squares_of_groups<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(
     let mut sums = [V::zero(); SUMS];
     for group in groups {
         for k in 0..SUMS {
-            sums[k] = sums[k].add(clip.square(V::read(&group[k])));
+            sums[k] = clip.add_square(sums[k], V::read(&group[k]));
         }
     }
     sums

@@ -161,8 +161,8 @@ impl<V: Lanes, const N: usize> Routine<V> for Sixteen<'_, V, N> {
         let (mut r, mut by_row) = (read::<V, N>(row_factor), [[zero; N]; N]);
         for k in 0..rows {
             by_row[k] = to_lanes(&squares[k], columns);
-            let old = kept.mul(r[k]).add(constant);
-            r[k] = old.add(sum(&by_row[k], columns).mul(of_columns));
+            let old = constant.plus_product(kept, r[k]);
+            r[k] = old.plus_product(sum(&by_row[k], columns), of_columns);
         }
         // Then with a matrix.
         let of_matrix = to_lanes(&r, rows);
@@ -179,13 +179,14 @@ impl<V: Lanes, const N: usize> Routine<V> for Sixteen<'_, V, N> {
             for k in 0..rows {
                 vectors[k] = by_row[k][j];
             }
-            let mut column = to_lanes(&vectors, rows);
-            let new = sum(&column, rows).mul(of_rows);
-            for i in 0..rows {
-                column[i] = column[i].mul(inverse[i]);
+            let column = to_lanes(&vectors, rows);
+            let old = constant.plus_product(kept, c[j]);
+            c[j] = old.plus_product(sum(&column, rows), of_rows);
+            let mut weighted = column[0].mul(inverse[0]);
+            for i in 1..rows {
+                weighted = weighted.plus_product(column[i], inverse[i]);
             }
-            c[j] = kept.mul(c[j]).add(constant).add(new);
-            quotients = quotients.add(sum(&column, rows).div(c[j]));
+            quotients = quotients.add(weighted.div(c[j]));
             (least, largest) = (c[j].lesser(least), c[j].greater(largest));
         }
 
@@ -268,9 +269,9 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> SmallUpdate<'_, T, C, D
                     let (p, g) = (&mut p[k * columns + j], &g[k * columns + j]);
                     V::fetch(p.as_ptr().wrapping_add(AHEAD));
                     V::fetch(g.as_ptr().wrapping_add(AHEAD));
-                    let u = clip.apply(V::read(g)).mul(scales[k][j]);
-                    let new = decay.apply(V::read(p)).sub(u).write(p);
-                    of_row = of_row.add(new.mul(new));
+                    let (old, g) = (decay.apply(V::read(p)), clip.apply(V::read(g)));
+                    let new = old.minus_product(g, scales[k][j]).write(p);
+                    of_row = of_row.plus_product(new, new);
                 }
                 of_sixteen = of_sixteen.add(of_row);
             }
@@ -301,7 +302,7 @@ impl<T: CpuElement> Kernel for SmallSquareSum<'_, T> {
                 let mut of_row = V::zero();
                 for vector in row.chunks(LANES) {
                     let p = read_up_to::<T, V>(vector);
-                    of_row = of_row.add(p.mul(p));
+                    of_row = of_row.plus_product(p, p);
                 }
                 of_sixteen = of_sixteen.add(of_row);
             }

@@ -43,13 +43,13 @@ impl<V: Lanes> Squares<V> {
     /// Adds vector `k` of a group.
     #[inline(always)]
     pub(super) fn add(&mut self, k: usize, x: V) {
-        self.sums[k] = self.sums[k].add(x.mul(x));
+        self.sums[k] = self.sums[k].plus_product(x, x);
     }
 
     /// Adds a vector that belongs to no group.
     #[inline(always)]
     pub(super) fn add_tail(&mut self, x: V) {
-        self.tails = self.tails.add(x.mul(x));
+        self.tails = self.tails.plus_product(x, x);
     }
 
     /// Ends a run of groups.
@@ -170,7 +170,7 @@ impl<R: Real, C: Clip<R>, D: Decay<R>> Rule<R> for Shares<'_, R, C, D> {
         V: Lanes<Real = R>,
     {
         let scale = row.mul(V::load(&column.0));
-        self.decay.apply(old).sub(self.clip.apply(gradient).mul(scale))
+        self.decay.apply(old).minus_product(self.clip.apply(gradient), scale)
     }
 }
 

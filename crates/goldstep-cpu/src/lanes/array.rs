@@ -52,6 +52,14 @@ impl<R: Real> Lanes for ArrayLanes<R> {
         self.zip(other, |a, b| a * b)
     }
     #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        Self(R::plus_products(&self.0, &a.0, &b.0))
+    }
+    #[inline(always)]
+    fn minus_product(self, a: Self, b: Self) -> Self {
+        Self(R::plus_products(&self.0, &a.0.map(|a| -a), &b.0))
+    }
+    #[inline(always)]
     fn div(self, other: Self) -> Self {
         self.zip(other, |a, b| a / b)
     }

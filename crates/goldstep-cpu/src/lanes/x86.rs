@@ -25,7 +25,7 @@ macro_rules! lanes {
         $(#[$doc:meta])* $name:ident, $real:ty, $kind:ty, $call:ident,
         [$($register:literal),+] of $width:literal,
         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident
-        $sqrt:ident $min:ident $max:ident, $flush:ident $below:ident $select:ident $merge:ident $permute:ident,
+        $sqrt:ident $min:ident $max:ident, $plus:ident $minus:ident, $flush:ident $below:ident $select:ident $merge:ident $permute:ident,
         $pair:ident $four:ident
     ) => {
         $(#[$doc])*
@@ -71,6 +71,18 @@ macro_rules! lanes {
             #[inline(always)]
             fn mul(self, other: Self) -> Self {
                 Self([$(detected!($mul(self.0[$register], other.0[$register]))),+])
+            }
+            #[inline(always)]
+            fn plus_product(self, a: Self, b: Self) -> Self {
+                Self([$(detected!($plus(
+                    self.0[$register], a.0[$register], b.0[$register]
+                ))),+])
+            }
+            #[inline(always)]
+            fn minus_product(self, a: Self, b: Self) -> Self {
+                Self([$(detected!($minus(
+                    self.0[$register], a.0[$register], b.0[$register]
+                ))),+])
             }
             #[inline(always)]
             fn div(self, other: Self) -> Self {
@@ -126,28 +138,28 @@ lanes!(
     /// Sixteen f32 in one 512-bit register.
     Avx512F32, f32, __m512, call_512, [0] of 16,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps
-    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, flush_512_ps below_512_ps select_512_ps merge_512_ps permute_512_ps,
+    _mm512_div_ps _mm512_sqrt_ps _mm512_min_ps _mm512_max_ps, plus_512_ps minus_512_ps, flush_512_ps below_512_ps select_512_ps merge_512_ps permute_512_ps,
     pair_512_ps four_512_ps
 );
 lanes!(
     /// Sixteen f64 in two 512-bit registers.
     Avx512F64, f64, __m512d, call_512, [0, 1] of 8,
     _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_add_pd _mm512_sub_pd _mm512_mul_pd
-    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, flush_512_pd below_512_pd select_512_pd merge_512_pd permute_512_pd,
+    _mm512_div_pd _mm512_sqrt_pd _mm512_min_pd _mm512_max_pd, plus_512_pd minus_512_pd, flush_512_pd below_512_pd select_512_pd merge_512_pd permute_512_pd,
     pair_512_pd four_512_pd
 );
 lanes!(
     /// Sixteen f32 in two 256-bit registers.
     Avx2F32, f32, __m256, call_256, [0, 1] of 8,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
-    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, flush_256_ps below_256_ps select_256_ps merge_256_ps permute_256_ps,
+    _mm256_div_ps _mm256_sqrt_ps _mm256_min_ps _mm256_max_ps, plus_256_ps minus_256_ps, flush_256_ps below_256_ps select_256_ps merge_256_ps permute_256_ps,
     pair_256_ps four_256_ps
 );
 lanes!(
     /// Sixteen f64 in four 256-bit registers.
     Avx2F64, f64, __m256d, call_256, [0, 1, 2, 3] of 4,
     _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_add_pd _mm256_sub_pd _mm256_mul_pd
-    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, flush_256_pd below_256_pd select_256_pd merge_256_pd permute_256_pd,
+    _mm256_div_pd _mm256_sqrt_pd _mm256_min_pd _mm256_max_pd, plus_256_pd minus_256_pd, flush_256_pd below_256_pd select_256_pd merge_256_pd permute_256_pd,
     pair_256_pd four_256_pd
 );
 
@@ -158,9 +170,57 @@ fn call_512<V, P: Routine<V>>(part: P) -> P::Output {
 }
 
 #[inline(never)]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn call_256<V, P: Routine<V>>(part: P) -> P::Output {
     part.run()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn plus_512_ps(x: __m512, a: __m512, b: __m512) -> __m512 {
+    _mm512_fmadd_ps(a, b, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn minus_512_ps(x: __m512, a: __m512, b: __m512) -> __m512 {
+    _mm512_fnmadd_ps(a, b, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn plus_512_pd(x: __m512d, a: __m512d, b: __m512d) -> __m512d {
+    _mm512_add_pd(x, _mm512_mul_pd(a, b))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn minus_512_pd(x: __m512d, a: __m512d, b: __m512d) -> __m512d {
+    _mm512_sub_pd(x, _mm512_mul_pd(a, b))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn plus_256_ps(x: __m256, a: __m256, b: __m256) -> __m256 {
+    _mm256_fmadd_ps(a, b, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn minus_256_ps(x: __m256, a: __m256, b: __m256) -> __m256 {
+    _mm256_fnmadd_ps(a, b, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn plus_256_pd(x: __m256d, a: __m256d, b: __m256d) -> __m256d {
+    _mm256_add_pd(x, _mm256_mul_pd(a, b))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn minus_256_pd(x: __m256d, a: __m256d, b: __m256d) -> __m256d {
+    _mm256_sub_pd(x, _mm256_mul_pd(a, b))
 }
 
 #[inline]
@@ -588,7 +648,7 @@ fn f16_from_512(x: __m512) -> __m256i {
 }
 
 #[inline]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn f16_from_256(x: __m256) -> __m128i {
     _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(x)
 }
