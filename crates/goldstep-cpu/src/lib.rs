@@ -41,8 +41,8 @@
 //! appear where they do in Keras.
 //!
 //! A sparse gradient touches only its rows of a parameter from rank 2 on; in a store, of `Σp²` only
-//! the blocks of 32 Ki elements in which they lie are read again. Decay, averages, constraints and
-//! the second moment of a vector need all of it.
+//! the runs of some 2,048 elements in which they lie are read again, for 64 bytes kept for each run.
+//! Decay, averages, constraints and the second moment of a vector need all of it.
 //!
 //! # Where it differs from Keras
 //!

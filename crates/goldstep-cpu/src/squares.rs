@@ -1,28 +1,75 @@
 //! `Σp²` of a parameter: carried from the last update, or one read.
 //!
-//! Both, and what is put together from blocks of which only some were read, have the same bits.
+//! Both, and what is put together from runs of rows of which only some were read, have the same bits.
 
 use goldstep_core::Layout;
 
 use crate::execute::{Context, Split, each_block, fold, fold_back};
 use crate::kernels::small::{BATCH, SmallSquareSum};
-use crate::kernels::update::SquareSum;
+use crate::kernels::update::{SquareRuns, SquareSum, rows_per_run};
+use crate::kernels::{Line, NARROW};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut, Plan};
-use crate::real::CpuElement;
+use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
 use crate::variable::{SPLIT, add};
 
 /// `Σp²` as of the end of the last step, unless something may have changed the parameter since.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CarriedSum {
+#[derive(Debug, Clone)]
+pub(crate) struct CarriedSum<R> {
     whole: Option<f64>,
-    /// For a matrix in which sparse gradients change few rows the sums of its blocks, where nothing
-    /// has changed them; empty for others.
-    blocks: Vec<Option<f64>>,
+    /// For a matrix in which sparse gradients change few rows its blocks; empty for others.
+    blocks: Vec<Block>,
+    /// `Σp²` of the runs of each block, in sixteen parts.
+    runs: Vec<Line<R>>,
 }
 
-impl CarriedSum {
+/// What is known of a block of rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    sum: Option<f64>,
+    /// A bit for each run whose sum is known.
+    known: u32,
+}
+
+/// How a matrix is cut down to runs.
+#[derive(Clone, Copy)]
+struct Runs {
+    cut: Cut,
+    blocks_per_chunk: usize,
+    rows_per_run: usize,
+    /// None in a narrow matrix, whose blocks are read as a whole.
+    runs_per_block: usize,
+}
+
+impl Runs {
+    /// Those of a parameter that is one matrix, read by rows.
+    fn new(plan: &Plan) -> Option<Self> {
+        let Plan::Factored { batches: 1, columns, cut, .. } = *plan else { return None };
+        let (rows_per_run, runs_per_block) = if columns <= NARROW {
+            (cut.block, 0)
+        } else {
+            (rows_per_run(columns), cut.block.div_ceil(rows_per_run(columns)))
+        };
+        let blocks_per_chunk = cut.chunk.div_ceil(cut.block);
+        let runs = Self { cut, blocks_per_chunk, rows_per_run, runs_per_block };
+        (cut.axis == Axis::Rows && runs_per_block <= u32::BITS as usize).then_some(runs)
+    }
+
+    /// The block that a row belongs to, and the run in it.
+    const fn place(&self, row: usize) -> (usize, usize) {
+        let Cut { chunk, block, .. } = self.cut;
+        let (in_chunk, chunk) = (row % chunk, row / chunk);
+        let run = in_chunk % block / self.rows_per_run;
+        (chunk * self.blocks_per_chunk + in_chunk / block, run)
+    }
+}
+
+impl<R: Real> CarriedSum<R> {
+    pub(crate) const fn new() -> Self {
+        Self { whole: None, blocks: Vec::new(), runs: Vec::new() }
+    }
+
     /// Something may have changed all of the parameter.
     pub(crate) fn forget(&mut self) {
         self.whole = None;
@@ -38,55 +85,48 @@ impl CarriedSum {
     /// An update has changed these rows, and no others.
     pub(crate) fn touch(&mut self, plan: &Plan, rows: &[usize]) {
         self.whole = None;
-        if let (Some(cut), false) = (cut_of_rows(plan), self.blocks.is_empty()) {
-            for row in rows {
-                let place = row / cut.chunk * blocks_per_chunk(cut) + row % cut.chunk / cut.block;
-                self.blocks[place] = None;
+        if let (Some(runs), false) = (Runs::new(plan), self.blocks.is_empty()) {
+            for &row in rows {
+                let (block, run) = runs.place(row);
+                let block = &mut self.blocks[block];
+                *block = Block { sum: None, known: block.known & !(1 << run) };
             }
         }
     }
 
-    /// The sum, read as far as it is not known. `by_blocks` keeps those of blocks for the next time.
-    pub(crate) fn get<T: CpuElement>(
+    /// The sum, read as far as it is not known. `by_runs` keeps those of runs for the next time.
+    pub(crate) fn get<T: CpuElement<Real = R>>(
         &mut self,
-        context: &Context<'_, T::Real>,
+        context: &Context<'_, R>,
         plan: &Plan,
         elements: &[T],
-        by_blocks: bool,
+        by_runs: bool,
     ) -> f64 {
         if let Some(whole) = self.whole {
             return whole;
         }
-        match (plan, cut_of_rows(plan)) {
-            (&Plan::Factored { rows, columns, .. }, Some(cut))
-                if by_blocks || !self.blocks.is_empty() =>
+        match (plan, Runs::new(plan)) {
+            (&Plan::Factored { rows, columns, .. }, Some(runs))
+                if by_runs || !self.blocks.is_empty() =>
             {
-                self.blocks.resize(rows.div_ceil(cut.chunk) * blocks_per_chunk(cut), None);
+                let blocks = rows.div_ceil(runs.cut.chunk) * runs.blocks_per_chunk;
+                self.blocks.resize(blocks, Block::default());
+                self.runs.resize(blocks * runs.runs_per_block, Line([R::ZERO; LANES]));
+                let (blocks, sums) = (&mut self.blocks[..], &mut self.runs[..]);
                 let parameter = Tile::new(elements, columns);
-                sum_of_blocks(context, cut, Blocks { parameter, cut, sums: &mut self.blocks })
+                sum_of_runs(context, Blocks { parameter, runs, blocks, sums })
             }
             _ => square_sum(context, plan, elements),
         }
     }
 }
 
-/// How a parameter is cut that is one matrix, read by rows.
-const fn cut_of_rows(plan: &Plan) -> Option<Cut> {
-    match *plan {
-        Plan::Factored { batches: 1, cut, .. } if matches!(cut.axis, Axis::Rows) => Some(cut),
-        _ => None,
-    }
-}
-
-const fn blocks_per_chunk(cut: Cut) -> usize {
-    cut.chunk.div_ceil(cut.block)
-}
-
-/// Whole chunks of a matrix and the sums of their blocks.
-struct Blocks<'a, T> {
+/// Whole chunks of a matrix, and what is known of their blocks.
+struct Blocks<'a, T: CpuElement> {
     parameter: Tile<'a, T>,
-    cut: Cut,
-    sums: &'a mut [Option<f64>],
+    runs: Runs,
+    blocks: &'a mut [Block],
+    sums: &'a mut [Line<T::Real>],
 }
 
 impl<T: CpuElement> Split for Blocks<'_, T> {
@@ -96,26 +136,31 @@ impl<T: CpuElement> Split for Blocks<'_, T> {
 
     fn split(self, axis: Axis, at: usize) -> (Self, Self) {
         let (parameter, rest) = self.parameter.split(axis, at);
-        let (sums, more) = self.sums.split_at_mut(at / self.cut.chunk * blocks_per_chunk(self.cut));
-        (Self { parameter, sums, ..self }, Self { parameter: rest, sums: more, ..self })
+        let count = at / self.runs.cut.chunk * self.runs.blocks_per_chunk;
+        let (blocks, other) = self.blocks.split_at_mut(count);
+        let (sums, more) = self.sums.split_at_mut(count * self.runs.runs_per_block);
+        let rest = Self { parameter: rest, blocks: other, sums: more, ..self };
+        (Self { parameter, blocks, sums, ..self }, rest)
     }
 }
 
-/// [`square_sum`] of a matrix, of which only blocks without a sum are read.
-fn sum_of_blocks<T: CpuElement>(
-    context: &Context<'_, T::Real>,
-    cut: Cut,
-    blocks: Blocks<'_, T>,
-) -> f64 {
-    let leaf = |blocks: Blocks<'_, T>| {
-        let (mut total, mut sums) = (0.0, blocks.sums.iter_mut());
-        each_block((Axis::Rows, cut.block), blocks.parameter, |parameter| {
-            let read = || context.isa.run(SquareSum { parameter });
-            total += sums.next().map_or_else(read, |sum| *sum.get_or_insert_with(read));
+/// [`square_sum`] of a matrix, of which only runs without a sum are read.
+fn sum_of_runs<T: CpuElement>(context: &Context<'_, T::Real>, all: Blocks<'_, T>) -> f64 {
+    let Runs { cut, runs_per_block, rows_per_run, .. } = all.runs;
+    let leaf = |share: Blocks<'_, T>| {
+        let (mut total, mut blocks, mut sums) = (0.0, share.blocks.iter_mut(), share.sums);
+        each_block((Axis::Rows, cut.block), share.parameter, |parameter| {
+            let Some(Block { sum, known }) = blocks.next() else { return };
+            let (own, rest) = std::mem::take(&mut sums).split_at_mut(runs_per_block);
+            sums = rest;
+            total += *sum.get_or_insert_with(|| {
+                let runs = parameter.rows().div_ceil(rows_per_run).min(runs_per_block);
+                context.isa.run(SquareRuns { parameter, known, sums: &mut own[..runs] })
+            });
         });
         total
     };
-    fold(context, (Axis::Rows, cut.chunk), blocks, &leaf, &add)
+    fold(context, (Axis::Rows, cut.chunk), all, &leaf, &add)
 }
 
 /// `Σp²` of a parameter, to the bit what its last update has returned.

@@ -40,7 +40,7 @@ pub struct Variable<T: CpuElement> {
     /// Whether a gradient was ever seen; before, the second moment is zero.
     pub(crate) started: bool,
     /// `Σp²` as of the end of the last step, if nothing has changed the parameter since.
-    pub(crate) square_sum: CarriedSum,
+    pub(crate) square_sum: CarriedSum<T::Real>,
     /// `Σg²` of this step, for clipping by the global norm.
     pub(crate) gradient_squares: f64,
     /// A sparse gradient; empty until there is one.
@@ -68,7 +68,7 @@ impl<T: CpuElement> Variable<T> {
             moments,
             average: None,
             started: false,
-            square_sum: CarriedSum::default(),
+            square_sum: CarriedSum::new(),
             gradient_squares: 0.0,
             touched: Touched::default(),
             summaries: vec![Summary::UNKNOWN; plan.summaries()],
@@ -95,8 +95,8 @@ impl<T: CpuElement> Variable<T> {
         }
         let serial = context.serial();
         let context = if elements < SPLIT { &serial } else { context };
-        let by_blocks = matches!(gradient, Source::Touched);
-        let square_sum = self.square_sum.get(context, &self.plan, parameter, by_blocks);
+        let by_runs = matches!(gradient, Source::Touched);
+        let square_sum = self.square_sum.get(context, &self.plan, parameter, by_runs);
         let decay = scalars.decay.filter(|_| self.decays);
         let step_size = scalars.step_size(square_sum, parameter, decay);
         let needs_all = decay.is_some()

@@ -24,20 +24,30 @@ const PAGE: usize = 4096;
 /// Lines of a page that are asked for.
 const LINES: usize = 2;
 
-/// A sum of squares in two levels. It is part of the bits: an update and [`SquareSum`] go through
-/// a tile in the same steps.
+/// A sum of squares in three levels: chains, runs of rows, all. It is part of the bits: an update and
+/// [`SquareSum`] go through a tile in the same steps.
 pub(super) struct Squares<V> {
     sums: [V; SUMS],
-    total: V,
-    tails: V,
     groups: usize,
+    tails: V,
+    run: V,
+    total: V,
+}
+
+/// Rows whose squares are summed from nothing: a chain of groups, or one row of more.
+pub(crate) const fn rows_per_run(columns: usize) -> usize {
+    match (columns / GROUP, CHAIN) {
+        (0, chain) => chain,
+        (groups, chain) if groups < chain => chain / groups,
+        _ => 1,
+    }
 }
 
 impl<V: Lanes> Squares<V> {
     #[inline(always)]
     pub(super) fn new() -> Self {
         let zero = V::zero();
-        Self { sums: [zero; SUMS], total: zero, tails: zero, groups: 0 }
+        Self { sums: [zero; SUMS], groups: 0, tails: zero, run: zero, total: zero }
     }
 
     /// Adds vector `k` of a group.
@@ -52,20 +62,33 @@ impl<V: Lanes> Squares<V> {
         self.tails = self.tails.plus_product(x, x);
     }
 
-    /// Ends a run of groups.
+    /// Ends a number of groups.
     #[inline(always)]
     pub(super) fn pass(&mut self, groups: usize) {
         self.groups += groups;
         if self.groups >= CHAIN {
-            self.total = self.total.add(tree(self.sums));
+            self.run = self.run.add(tree(self.sums));
             self.sums = [V::zero(); SUMS];
             self.groups = 0;
         }
     }
 
+    /// Ends a run of rows.
+    #[inline(always)]
+    fn end_run(&mut self) {
+        let total = self.total.add(self.of_run());
+        *self = Self { total, ..Self::new() };
+    }
+
+    /// The sum of the rows since the last run has ended.
+    #[inline(always)]
+    fn of_run(&self) -> V {
+        self.run.add(tree(self.sums)).add(self.tails)
+    }
+
     #[inline(always)]
     pub(super) fn total(self) -> f64 {
-        self.total.add(tree(self.sums)).total() + self.tails.total()
+        self.total.add(self.of_run()).total()
     }
 }
 
@@ -188,6 +211,8 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
     // elements a row takes some fifty cycles.
     assert!(parameter.rows() == rows, "tiles of different shapes");
     let columns = &rule.columns().as_chunks::<SUMS>().0[..groups];
+    let rows_per_run = rows_per_run(gradient.columns());
+    let mut rows_of_run = 0;
     for i in 0..rows {
         let (p, p_rest) = parameter.row(i).split_at_mut(groups * GROUP);
         let (g, g_rest) = gradient.row(i).split_at(groups * GROUP);
@@ -215,6 +240,11 @@ pub(super) fn each_vector<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(
         for (j, (p, g)) in (groups * SUMS..).zip(rest) {
             let (old, g) = (read_up_to::<T, V>(p), read_up_to::<T, V>(g));
             squares.add_tail(write_up_to(rule.new_value(old, g, row, rule.column(j)), p));
+        }
+        rows_of_run += 1;
+        if rows_of_run == rows_per_run {
+            squares.end_run();
+            rows_of_run = 0;
         }
     }
     if is_narrow(gradient) {
@@ -254,27 +284,73 @@ impl<T: CpuElement> Kernel for SquareSum<'_, T> {
             let columns = self.parameter.columns();
             return V::call(FlatSquares { elements: self.parameter.elements(), columns });
         }
-        let mut squares = Squares::<V>::new();
-        for i in 0..self.parameter.rows() {
-            let (p, p_tail) = self.parameter.row(i).as_chunks::<LANES>();
-            let (groups, few) = p.as_chunks::<SUMS>();
-            for run in groups.chunks(CHAIN) {
-                for p in run {
-                    for (k, p) in p.iter().enumerate() {
-                        squares.add(k, V::read(p));
-                    }
-                }
-                squares.pass(run.len());
-            }
-            for p in few {
-                squares.add_tail(V::read(p));
-            }
-            if !p_tail.is_empty() {
-                squares.add_tail(V::read_head(p_tail));
-            }
+        let (mut total, mut rest) = (V::zero(), self.parameter);
+        while rest.rows() > 0 {
+            let (rows, after) = rest.split_rows(rows_per_run(rest.columns()));
+            total = total.add(of_run::<T, V>(rows));
+            rest = after;
         }
-        squares.total()
+        total.total()
     }
+}
+
+/// [`SquareSum`] of a tile of which the sums of some runs are known; the others become so.
+pub(crate) struct SquareRuns<'a, T: CpuElement> {
+    pub(crate) parameter: Tile<'a, T>,
+    /// A bit for each run.
+    pub(crate) known: &'a mut u32,
+    /// One for each run, none for a narrow matrix.
+    pub(crate) sums: &'a mut [Line<T::Real>],
+}
+
+impl<T: CpuElement> Kernel for SquareRuns<'_, T> {
+    type Element = T;
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
+        let Self { parameter, known, sums } = self;
+        if is_narrow(parameter) {
+            let columns = parameter.columns();
+            return V::call(FlatSquares { elements: parameter.elements(), columns });
+        }
+        let (mut total, mut rest) = (V::zero(), parameter);
+        for (k, sum) in sums.iter_mut().enumerate() {
+            let (rows, after) = rest.split_rows(rows_per_run(rest.columns()));
+            if *known >> k & 1 == 0 {
+                of_run::<T, V>(rows).store(&mut sum.0);
+            }
+            total = total.add(V::load(&sum.0));
+            rest = after;
+        }
+        *known = u32::MAX;
+        total.total()
+    }
+}
+
+/// The squares of a run of rows, summed into sixteen lanes.
+#[inline(always)]
+fn of_run<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(rows: Tile<'_, T>) -> V {
+    let mut squares = Squares::<V>::new();
+    for i in 0..rows.rows() {
+        let (p, p_tail) = rows.row(i).as_chunks::<LANES>();
+        let (groups, few) = p.as_chunks::<SUMS>();
+        for chain in groups.chunks(CHAIN) {
+            for p in chain {
+                for (k, p) in p.iter().enumerate() {
+                    squares.add(k, V::read(p));
+                }
+            }
+            squares.pass(chain.len());
+        }
+        for p in few {
+            squares.add_tail(V::read(p));
+        }
+        if !p_tail.is_empty() {
+            squares.add_tail(V::read_head(p_tail));
+        }
+    }
+    squares.of_run()
 }
 
 /// The squares of a narrow tile of `columns`, in the steps of [`narrow`].
