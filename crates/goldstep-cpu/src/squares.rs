@@ -6,7 +6,7 @@ use goldstep_core::Layout;
 
 use crate::execute::{Context, Split, each_block, fold, fold_back};
 use crate::kernels::small::{BATCH, SmallSquareSum};
-use crate::kernels::update::{SquareRuns, SquareSum, rows_per_run};
+use crate::kernels::squares::{SquareRuns, SquareSum, rows_per_run};
 use crate::kernels::{Line, NARROW};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut, Plan};

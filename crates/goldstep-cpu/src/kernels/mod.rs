@@ -13,6 +13,7 @@ mod narrow;
 mod narrow_update;
 pub(crate) mod rows;
 pub(crate) mod small;
+pub(crate) mod squares;
 pub(crate) mod stream;
 mod transpose;
 pub(crate) mod update;

@@ -5,7 +5,7 @@
 //! else `s_i·t_j` is first laid out as the elements are.
 
 use super::narrow::{AHEAD, COLUMNS_OF, NARROW, ROWS_OF};
-use super::update::{GROUP, SUMS, Squares};
+use super::squares::{GROUP, SUMS, Squares};
 use super::{Clip, Decay, Line, read_up_to, write_up_to};
 use crate::lanes::{LANES, Lanes, Memory, Routine};
 use crate::real::{CpuElement, Real};

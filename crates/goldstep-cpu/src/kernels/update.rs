@@ -6,98 +6,19 @@
 
 use std::ops::Range;
 
-use super::narrow::NARROW;
-use super::narrow_update::{Factors, ROWS, narrow};
-use super::{CHAIN, Clip, Decay, Line, read_up_to, tree, write_up_to};
+use super::narrow_update::{Factors, narrow};
+use super::squares::{FlatSquares, GROUP, SUMS, Squares, is_narrow, rows_per_run};
+use super::{CHAIN, Clip, Decay, Line, read_up_to, write_up_to};
 use crate::isa::Kernel;
-use crate::lanes::{LANES, Lanes, Memory, Routine};
+use crate::lanes::{LANES, Lanes, Memory};
 use crate::memory::ALIGNMENT;
 use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};
 
-/// Independent sums of squares. They are part of the bits: [`SquareSum`] uses the same.
-pub(super) const SUMS: usize = 4;
-/// Elements that go into them at a time.
-pub(super) const GROUP: usize = SUMS * LANES;
 /// Bytes of the smallest pages, beyond which no processor reads ahead on its own.
 const PAGE: usize = 4096;
 /// Lines of a page that are asked for.
 const LINES: usize = 2;
-
-/// A sum of squares in three levels: chains, runs of rows, all. It is part of the bits: an update and
-/// [`SquareSum`] go through a tile in the same steps.
-pub(super) struct Squares<V> {
-    sums: [V; SUMS],
-    groups: usize,
-    tails: V,
-    run: V,
-    total: V,
-}
-
-/// Rows whose squares are summed from nothing: a chain of groups, or one row of more.
-pub(crate) const fn rows_per_run(columns: usize) -> usize {
-    match (columns / GROUP, CHAIN) {
-        (0, chain) => chain,
-        (groups, chain) if groups < chain => chain / groups,
-        _ => 1,
-    }
-}
-
-impl<V: Lanes> Squares<V> {
-    #[inline(always)]
-    pub(super) fn new() -> Self {
-        let zero = V::zero();
-        Self { sums: [zero; SUMS], groups: 0, tails: zero, run: zero, total: zero }
-    }
-
-    /// Adds vector `k` of a group.
-    #[inline(always)]
-    pub(super) fn add(&mut self, k: usize, x: V) {
-        self.sums[k] = self.sums[k].plus_product(x, x);
-    }
-
-    /// Adds a vector that belongs to no group.
-    #[inline(always)]
-    pub(super) fn add_tail(&mut self, x: V) {
-        self.tails = self.tails.plus_product(x, x);
-    }
-
-    /// Ends a number of groups.
-    #[inline(always)]
-    pub(super) fn pass(&mut self, groups: usize) {
-        self.groups += groups;
-        if self.groups >= CHAIN {
-            self.run = self.run.add(tree(self.sums));
-            self.sums = [V::zero(); SUMS];
-            self.groups = 0;
-        }
-    }
-
-    /// Ends a run of rows.
-    #[inline(always)]
-    fn end_run(&mut self) {
-        let total = self.total.add(self.of_run());
-        *self = Self { total, ..Self::new() };
-    }
-
-    /// The sum of the rows since the last run has ended.
-    #[inline(always)]
-    fn of_run(&self) -> V {
-        self.run.add(tree(self.sums)).add(self.tails)
-    }
-
-    #[inline(always)]
-    pub(super) fn total(self) -> f64 {
-        self.total.add(self.of_run()).total()
-    }
-}
-
-/// Whether a tile is updated without regard to its rows: one vector of a row would be mostly empty,
-/// and a row of 8 took 10 ns. A function of the shape, since only parts of rows are not contiguous.
-#[inline(always)]
-fn is_narrow<T>(tile: Tile<'_, T>) -> bool {
-    tile.columns() <= NARROW && tile.is_contiguous()
-}
 
 /// Updates a tile and returns the sum of its new squares.
 pub(crate) struct Update<'a, T: CpuElement, C, D> {
@@ -266,121 +187,5 @@ fn ask_for_next_pages<T, V: Lanes>(groups: Range<*const [[T; LANES]; SUMS]>) {
             V::fetch(page.wrapping_add(line * ALIGNMENT));
         }
         page = page.wrapping_add(PAGE);
-    }
-}
-
-/// `Σp²` of a tile, to the bit what an update of this tile would have returned.
-pub(crate) struct SquareSum<'a, T: CpuElement> {
-    pub(crate) parameter: Tile<'a, T>,
-}
-
-impl<T: CpuElement> Kernel for SquareSum<'_, T> {
-    type Element = T;
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        if is_narrow(self.parameter) {
-            let columns = self.parameter.columns();
-            return V::call(FlatSquares { elements: self.parameter.elements(), columns });
-        }
-        let (mut total, mut rest) = (V::zero(), self.parameter);
-        while rest.rows() > 0 {
-            let (rows, after) = rest.split_rows(rows_per_run(rest.columns()));
-            total = total.add(of_run::<T, V>(rows));
-            rest = after;
-        }
-        total.total()
-    }
-}
-
-/// [`SquareSum`] of a tile of which the sums of some runs are known; the others become so.
-pub(crate) struct SquareRuns<'a, T: CpuElement> {
-    pub(crate) parameter: Tile<'a, T>,
-    /// A bit for each run.
-    pub(crate) known: &'a mut u32,
-    /// One for each run, none for a narrow matrix.
-    pub(crate) sums: &'a mut [Line<T::Real>],
-}
-
-impl<T: CpuElement> Kernel for SquareRuns<'_, T> {
-    type Element = T;
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        let Self { parameter, known, sums } = self;
-        if is_narrow(parameter) {
-            let columns = parameter.columns();
-            return V::call(FlatSquares { elements: parameter.elements(), columns });
-        }
-        let (mut total, mut rest) = (V::zero(), parameter);
-        for (k, sum) in sums.iter_mut().enumerate() {
-            let (rows, after) = rest.split_rows(rows_per_run(rest.columns()));
-            if *known >> k & 1 == 0 {
-                of_run::<T, V>(rows).store(&mut sum.0);
-            }
-            total = total.add(V::load(&sum.0));
-            rest = after;
-        }
-        *known = u32::MAX;
-        total.total()
-    }
-}
-
-/// The squares of a run of rows, summed into sixteen lanes.
-#[inline(always)]
-fn of_run<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(rows: Tile<'_, T>) -> V {
-    let mut squares = Squares::<V>::new();
-    for i in 0..rows.rows() {
-        let (p, p_tail) = rows.row(i).as_chunks::<LANES>();
-        let (groups, few) = p.as_chunks::<SUMS>();
-        for chain in groups.chunks(CHAIN) {
-            for p in chain {
-                for (k, p) in p.iter().enumerate() {
-                    squares.add(k, V::read(p));
-                }
-            }
-            squares.pass(chain.len());
-        }
-        for p in few {
-            squares.add_tail(V::read(p));
-        }
-        if !p_tail.is_empty() {
-            squares.add_tail(V::read_head(p_tail));
-        }
-    }
-    squares.of_run()
-}
-
-/// The squares of a narrow tile of `columns`, in the steps of [`narrow`].
-struct FlatSquares<'a, T> {
-    elements: &'a [T],
-    columns: usize,
-}
-
-impl<T, V: Lanes + Memory<T>> Routine<V> for FlatSquares<'_, T> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run(self) -> f64 {
-        let mut squares = Squares::<V>::new();
-        for part in self.elements.chunks(ROWS * self.columns) {
-            let (vectors, tail) = part.as_chunks::<LANES>();
-            let (groups, few) = vectors.as_chunks::<SUMS>();
-            for group in groups {
-                for (k, vector) in group.iter().enumerate() {
-                    squares.add(k, V::read(vector));
-                }
-            }
-            squares.pass(groups.len());
-            for vector in few {
-                squares.add_tail(V::read(vector));
-            }
-            if !tail.is_empty() {
-                squares.add_tail(V::read_head(tail));
-            }
-        }
-        squares.total()
     }
 }
