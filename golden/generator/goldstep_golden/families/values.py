@@ -42,6 +42,7 @@ def define():
         yield from _clipped(dtype)
         yield from _initial(dtype)
         yield from _epsilons(dtype)
+        yield _columns_apart(dtype)
 
 
 def _zeros(dtype):
@@ -189,6 +190,29 @@ def _epsilons(dtype):
         {"epsilon_2": 0.0},
         [variable(dtype, "matrix", np.zeros(MATRIX)), variable(dtype, "vector", np.zeros(VECTOR))],
         [_step(dtype, draw.values(MATRIX), draw.values(VECTOR)) for _ in range(2)],
+    )
+
+
+def _columns_apart(dtype):
+    """Every second column is so small that its squares over the row's factor underflow."""
+    large, small, arguments = {
+        "float32": (1e10, 1e-12, {}),
+        "float64": (1e90, 1e-90, {"epsilon_1": 0.0}),
+    }[dtype]
+    draw, identifier = _draw("columns-apart", dtype)
+    shapes = {"matrix": MATRIX, "filters": (16, 2, 2)}
+    scales = {name: np.resize([large, small], shape) for name, shape in shapes.items()}
+    return _case(
+        identifier,
+        dtype,
+        "Small columns count for rms(u) as much as large ones.",
+        ["extreme"],
+        arguments,
+        [variable(dtype, name, draw.values(shape)) for name, shape in shapes.items()],
+        [
+            _step(dtype, *(draw.values(shape, scales[name]) for name, shape in shapes.items()))
+            for _ in range(3)
+        ],
     )
 
 
