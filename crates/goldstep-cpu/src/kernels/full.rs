@@ -19,7 +19,7 @@ use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
 use crate::tile::{Tile, TileMut};
 
-/// CpuElement whose divisions and square roots are in flight together.
+/// Vectors whose divisions and square roots are in flight together.
 const SUMS: usize = 4;
 /// `u`; with [`SecondMomentUnderflow::Finite`] zero where there is no second moment.
 #[inline(always)]
