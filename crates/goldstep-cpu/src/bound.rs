@@ -12,10 +12,10 @@ use crate::execute::{Context, each_block, fold};
 use crate::kernels::elements::Blend;
 use crate::kernels::stream::{StreamFullUpdate, StreamState, StreamSum, StreamUpdate};
 use crate::pass::Part;
-use crate::plan::{Axis, Cut, Plan};
+use crate::plan::{Axis, Cut, Plan, SPLIT};
 use crate::real::CpuElement;
 use crate::tile::{Tile, TileMut};
-use crate::variable::{FullShare, Moments, SPLIT, Variable, add};
+use crate::variable::{FullShare, Moments, Variable, add};
 
 /// What a bound consists of beside the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

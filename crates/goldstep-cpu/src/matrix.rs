@@ -25,7 +25,8 @@ use crate::scratch::Slot;
 use crate::summary::{Finding, Summary};
 use crate::tile::Tile;
 
-/// Statistics of one matrix: updates its factors and returns its summary and `Σu²`.
+/// Statistics of one matrix: updates its factors and returns its summary and `Σu²`. `own` are the
+/// lines of one task, or none.
 pub(crate) fn statistics<T: CpuElement>(
     context: &Context<'_, T::Real>,
     cut: Cut,
@@ -33,15 +34,16 @@ pub(crate) fn statistics<T: CpuElement>(
     scalars: &StepScalars<T::Real>,
     gradient: Tile<'_, T>,
     (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
+    own: &mut [Line<T::Real>],
 ) -> (Summary<T::Real>, f64) {
     let task = Task { context, cut, rows: gradient.rows(), clipping, scalars, gradient };
-    let finding = task.run(row_factor, column_factor);
+    let finding = task.run(row_factor, column_factor, own);
     if let Some(found) = finding.regular(gradient.rows(), scalars.least_second_moment()) {
         return found;
     }
     let region = Region { gradient, row_factor, column_factor };
     let mean = finding.mean(gradient.rows());
-    let squares = literal_squares(context, cut, clipping, scalars.underflow, mean, region);
+    let squares = literal_squares(context, cut, clipping, scalars.underflow, mean, region, own);
     (Summary::literal(mean), squares)
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn statistics_of_rows<T: CpuElement>(
     (row_factor, column_factor): (&mut [T::Real], &mut [T::Real]),
 ) -> Finding {
     let task = Task { context, cut, rows: of, clipping: scalars.unclipped(), scalars, gradient };
-    task.run(row_factor, column_factor)
+    task.run(row_factor, column_factor, &mut [])
 }
 
 struct Task<'a, T: CpuElement> {
@@ -76,31 +78,56 @@ struct Task<'a, T: CpuElement> {
 }
 
 impl<'a, T: CpuElement> Task<'a, T> {
-    fn run(&self, row_factor: &mut [T::Real], column_factor: &mut [T::Real]) -> Finding {
+    fn run(
+        &self,
+        row_factor: &mut [T::Real],
+        column_factor: &mut [T::Real],
+        own: &mut [Line<T::Real>],
+    ) -> Finding {
         match self.cut.axis {
-            Axis::Rows => self.by_rows(row_factor, column_factor),
+            Axis::Rows => self.by_rows(row_factor, column_factor, own),
             Axis::Columns => self.by_columns(row_factor, column_factor),
         }
     }
 
-    fn by_rows(&self, row_factor: &mut [T::Real], column_factor: &mut [T::Real]) -> Finding {
+    fn by_rows(
+        &self,
+        row_factor: &mut [T::Real],
+        column_factor: &mut [T::Real],
+        own: &mut [Line<T::Real>],
+    ) -> Finding {
         let context = self.context;
-        let vectors = column_factor.len().div_ceil(LANES);
+        let lines = 2 * column_factor.len().div_ceil(LANES);
         let share = Share { gradient: self.gradient, factor: row_factor };
+        if let Some(sums) = own.get_mut(..lines) {
+            clear(sums);
+            let row = self.row_statistics(share, sums);
+            return self.finish_columns(column_factor, sums, row);
+        }
         let (sums, row) = fold(
             context,
             (Axis::Rows, self.cut.chunk),
             share,
             &|share| {
                 let mut sums = context.slot();
-                clear(&mut sums[..2 * vectors]);
-                let extent = self.row_statistics(share, &mut sums[..2 * vectors]);
+                clear(&mut sums[..lines]);
+                let extent = self.row_statistics(share, &mut sums[..lines]);
                 (sums, extent)
             },
-            &|left, right| merge(context, 2 * vectors, left, right),
+            &|left, right| merge(context, lines, left, right),
         );
-        let (column_sums, weighted_sums) = sums[..2 * vectors].split_at(vectors);
-        let (column, quotients) = context.isa.run(FinishColumns {
+        self.finish_columns(column_factor, &sums[..lines], row)
+    }
+
+    /// `c` from the column sums `C` and `W`.
+    fn finish_columns(
+        &self,
+        column_factor: &mut [T::Real],
+        sums: &[Line<T::Real>],
+        row: Extent,
+    ) -> Finding {
+        let (column_sums, weighted_sums) = sums.split_at(sums.len() / 2);
+        let (column, quotients) = self.context.isa.run(FinishColumns {
             column_sums,
             weighted_sums,
             rows: self.rows(),
@@ -272,6 +299,18 @@ impl<T: CpuElement> Split for Region<'_, T> {
     }
 }
 
+/// A part of a matrix with its factors.
+pub(crate) trait Factored<'a, R>: Split {
+    /// `r` and `c`.
+    fn factors(&self) -> (&'a [R], &'a [R]);
+}
+
+impl<'a, T: CpuElement> Factored<'a, T::Real> for Region<'a, T> {
+    fn factors(&self) -> (&'a [T::Real], &'a [T::Real]) {
+        (self.row_factor, self.column_factor)
+    }
+}
+
 /// How the two factors enter a pass over a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Forms<R> {
@@ -310,16 +349,31 @@ impl<R: Real> Forms<R> {
 }
 
 /// Runs `step(block, row lines, first row, column lines)` over all blocks of a matrix and adds its
-/// results in the fixed order of the cut.
-pub(crate) fn sum_over_blocks<R: Real, S: Split>(
+/// results in the fixed order of the cut. `own` are the lines of one task, or none.
+pub(crate) fn sum_over_blocks<'a, R: Real, S: Factored<'a, R>>(
     context: &Context<'_, R>,
     cut: Cut,
     forms: Forms<R>,
-    (row_factor, column_factor): (&[R], &[R]),
     share: S,
-    factors_of: &(impl Fn(&S) -> (&[R], &[R]) + Sync),
     step: &(impl Fn(S, &[Line<R>], usize, &[Line<R>]) -> f64 + Sync),
+    own: &mut [Line<R>],
 ) -> f64 {
+    let (row_factor, column_factor) = share.factors();
+    let rows = |share: S, columns: &[Line<R>], own: &mut [Line<R>]| {
+        forms.rows(context, share.factors().0, own);
+        let (mut total, mut row) = (0.0, 0);
+        each_block((Axis::Rows, cut.block), share, |block| {
+            let rows = block.length(Axis::Rows);
+            total += step(block, own, row, columns);
+            row += rows;
+        });
+        total
+    };
+    if !own.is_empty() {
+        let (columns, own) = own.split_at_mut(column_factor.len().div_ceil(LANES));
+        forms.columns(context, column_factor, columns);
+        return rows(share, columns, own);
+    }
     let mut shared = context.slot();
     match cut.axis {
         Axis::Rows => forms.columns(context, column_factor, &mut shared),
@@ -328,22 +382,14 @@ pub(crate) fn sum_over_blocks<R: Real, S: Split>(
     let shared = &*shared;
     let leaf = |share: S| {
         let mut own = context.slot();
-        let mut total = 0.0;
-        match cut.axis {
-            Axis::Rows => {
-                forms.rows(context, factors_of(&share).0, &mut own);
-                let mut row = 0;
-                each_block((Axis::Rows, cut.block), share, |block| {
-                    let rows = block.length(Axis::Rows);
-                    total += step(block, &own, row, shared);
-                    row += rows;
-                });
-            }
-            Axis::Columns => each_block((Axis::Columns, cut.block), share, |block| {
-                forms.columns(context, factors_of(&block).1, &mut own);
-                total += step(block, shared, 0, &own);
-            }),
+        if cut.axis == Axis::Rows {
+            return rows(share, shared, &mut own);
         }
+        let mut total = 0.0;
+        each_block((Axis::Columns, cut.block), share, |block| {
+            forms.columns(context, block.factors().1, &mut own);
+            total += step(block, shared, 0, &own);
+        });
         total
     };
     fold_back(context, (cut.axis, cut.chunk), share, &leaf, &|left, right| left + right)
@@ -357,19 +403,19 @@ pub(crate) fn literal_squares<T: CpuElement>(
     underflow: SecondMomentUnderflow,
     mean: T::Real,
     region: Region<'_, T>,
+    own: &mut [Line<T::Real>],
 ) -> f64 {
     sum_over_blocks(
         context,
         cut,
         Forms::Literal,
-        (region.row_factor, region.column_factor),
         region,
-        &|region| (region.row_factor, region.column_factor),
         &|region, row_factor, first_row, column_factor| {
             let gradient = region.gradient;
             let factors = Factors { row_factor, first_row, column_factor, mean };
             let clip = clipping.clipped();
             context.isa.run(LiteralSquares { gradient, clip, factors, underflow })
         },
+        own,
     )
 }

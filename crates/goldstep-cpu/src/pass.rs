@@ -12,7 +12,7 @@ use crate::kernels::small::{BATCH, SmallSquareSum, SmallUpdate};
 use crate::kernels::update::Update;
 use crate::kernels::{Decayed, Line, Unclipped, Undecayed};
 use crate::lanes::LANES;
-use crate::matrix::{Forms, sum_over_blocks};
+use crate::matrix::{Factored, Forms, sum_over_blocks};
 use crate::plan::{Axis, Cut, Plan};
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, Ema, UpdateScale};
@@ -80,6 +80,12 @@ impl<T: CpuElement> Split for Part<'_, T> {
             column_factor: whole(column_rest, self.column_factor, !by_rows),
         };
         (first, rest)
+    }
+}
+
+impl<'a, T: CpuElement> Factored<'a, T::Real> for Part<'a, T> {
+    fn factors(&self) -> (&'a [T::Real], &'a [T::Real]) {
+        (self.row_factor, self.column_factor)
     }
 }
 
@@ -177,7 +183,8 @@ impl<R: Real> Pass<'_, R> {
             } else {
                 for b in 0..share.gradient.rows() {
                     let summary = &summaries[share.first + b];
-                    total += self.matrix(cut, share.one(b, (rows, columns), factors), summary);
+                    total +=
+                        self.matrix(cut, share.one(b, (rows, columns), factors), summary, &mut []);
                 }
             }
             total
@@ -212,7 +219,7 @@ impl<R: Real> Pass<'_, R> {
             for b in start..end {
                 let part = batch.one(b, shape, factors);
                 let summary = Summary::literal(mean_of(part.row_factor));
-                self.matrix(cut, part, &summary);
+                self.matrix(cut, part, &summary, &mut []);
             }
             start = end;
         }
@@ -256,11 +263,13 @@ impl<R: Real> Pass<'_, R> {
         squares
     }
 
-    fn matrix<T: CpuElement<Real = R>>(
+    /// Updates a matrix and returns its `Σp²`. `own` are the lines of one task, or none.
+    pub(crate) fn matrix<T: CpuElement<Real = R>>(
         &self,
         cut: Cut,
         part: Part<'_, T>,
         summary: &Summary<R>,
+        own: &mut [Line<R>],
     ) -> f64 {
         let (scale, mean) = (summary.regular_scale(self.scale), summary.mean);
         let forms = match scale {
@@ -271,9 +280,7 @@ impl<R: Real> Pass<'_, R> {
             self.context,
             cut,
             forms,
-            (part.row_factor, part.column_factor),
             part,
-            &|part| (part.row_factor, part.column_factor),
             &|mut block, rows, first_row, columns| {
                 let total = if scale.is_some() {
                     self.update(&mut block, rows, first_row, columns)
@@ -285,6 +292,7 @@ impl<R: Real> Pass<'_, R> {
                 self.after(block);
                 total
             },
+            own,
         )
     }
 

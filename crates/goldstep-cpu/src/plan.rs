@@ -31,6 +31,9 @@ pub(crate) const LARGE: usize = 4 * 1024 * 1024;
 /// Elements up to which the updates of a vector are kept between its two passes, within a
 /// second-level cache: 4,000 vectors of 512 took 0.77 of the time so, one of 3,000 0.53.
 const KEPT: usize = 16 * 1024;
+/// Elements below which a parameter is not split over threads: a fork and a join cost as much as
+/// a step of 256².
+pub(crate) const SPLIT: usize = 128 * 1024;
 /// Columns from which on a short matrix is read by columns: sixteen of its rows no longer fit
 /// into a second-level cache.
 const WIDE_COLUMNS: usize = 16 * 1024;
@@ -129,18 +132,34 @@ impl Plan {
 
     /// Lines of scratch that one task needs.
     pub(crate) fn scratch_lines(&self) -> usize {
-        match self {
-            Self::Full { elements, .. } if *elements <= KEPT => elements.div_ceil(LANES),
+        let of_task = match self {
             Self::Full { .. } => 0,
-            Self::Factored { rows, columns, cut, .. } => {
-                let vectors = |length: usize| length.div_ceil(LANES);
-                match cut.axis {
-                    Axis::Rows => (2 * vectors(*columns)).max(vectors(*rows.min(&cut.chunk))),
-                    Axis::Columns => (2 * rows).max(vectors(cut.block)),
-                }
+            Self::Factored { rows, columns, cut, .. } => match cut.axis {
+                Axis::Rows => (2 * vectors(*columns)).max(vectors(*rows.min(&cut.chunk))),
+                Axis::Columns => (2 * rows).max(vectors(cut.block)),
+            },
+        };
+        of_task.max(self.lines_of_one_task())
+    }
+
+    /// Lines of scratch with which both passes over the parameter are one task: the updates of a
+    /// vector, the column sums of a matrix and then its scales; 0 for a larger parameter.
+    pub(crate) fn lines_of_one_task(&self) -> usize {
+        match *self {
+            Self::Full { elements, .. } if elements <= KEPT => vectors(elements),
+            Self::Factored { batches: 1, rows, columns, cut, .. }
+                if cut.axis == Axis::Rows && rows <= cut.chunk && rows * columns < SPLIT =>
+            {
+                vectors(columns) + vectors(columns).max(vectors(rows))
             }
+            _ => 0,
         }
     }
+}
+
+/// Vectors of so many values.
+const fn vectors(length: usize) -> usize {
+    length.div_ceil(LANES)
 }
 
 impl Cut {

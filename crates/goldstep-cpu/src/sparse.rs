@@ -200,7 +200,7 @@ pub(crate) fn literal_statistics<T: CpuElement>(
             summaries[b] = Summary::literal(mean);
         }
         let region = Region { gradient: Tile::new(gradient, columns), row_factor, column_factor };
-        literal_squares(context, cut, scalars.unclipped(), scalars.underflow, mean, region)
+        literal_squares(context, cut, scalars.unclipped(), scalars.underflow, mean, region, &mut [])
     };
     all.map(of_one).fold(0.0, |total, squares| total + squares)
 }

@@ -9,10 +9,10 @@ use crate::kernels::small::{BATCH, SmallSquareSum};
 use crate::kernels::squares::{SquareRuns, SquareSum, rows_per_run};
 use crate::kernels::{Line, NARROW};
 use crate::lanes::LANES;
-use crate::plan::{Axis, Cut, Plan};
+use crate::plan::{Axis, Cut, Plan, SPLIT};
 use crate::real::{CpuElement, Real};
 use crate::tile::Tile;
-use crate::variable::{SPLIT, add};
+use crate::variable::add;
 
 /// `Σp²` as of the end of the last step, unless something may have changed the parameter since.
 #[derive(Debug, Clone)]

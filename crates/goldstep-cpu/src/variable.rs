@@ -9,18 +9,14 @@ use crate::kernels::{Line, Unclipped};
 use crate::lanes::LANES;
 use crate::matrix::statistics;
 use crate::memory::AlignedBuffer;
-use crate::pass::Pass;
-use crate::plan::{Axis, Cut, Plan};
+use crate::pass::{Part, Pass};
+use crate::plan::{Axis, Cut, Plan, SPLIT};
 use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars, UpdateScale};
 use crate::sparse::{Touched, literal_statistics};
 use crate::squares::CarriedSum;
 use crate::summary::{Summary, sum_of};
 use crate::tile::{Tile, TileMut};
-
-/// Elements below which a parameter is not split over threads: a fork and a join cost as much as
-/// a step of 256².
-pub(crate) const SPLIT: usize = 128 * 1024;
 
 /// The running mean of the squared gradient.
 #[derive(Debug, Clone)]
@@ -105,11 +101,11 @@ impl<T: CpuElement> Variable<T> {
             // Zero times this is not zero.
             || step_size.is_nan()
             || step_size.abs() > T::Real::MAX.to_f64();
-        let lines = if let Plan::Full { .. } = self.plan { self.plan.scratch_lines() } else { 0 };
+        let lines = self.plan.lines_of_one_task();
         let mut slot = (lines > 0).then(|| context.slot());
-        let kept = slot.as_deref_mut().map_or(&mut [][..], |slot| &mut slot[..lines]);
+        let own = slot.as_deref_mut().map_or(&mut [][..], |slot| &mut slot[..lines]);
         let (update_squares, reach) =
-            self.statistics(context, scalars, clipping, gradient, needs_all, kept);
+            self.statistics(context, scalars, clipping, gradient, needs_all, own);
         if update_squares.to_bits() == 0 {
             // No gradient is in the normal range: only the literal formula makes zeros of them.
             self.summaries.iter_mut().for_each(Summary::make_literal);
@@ -127,12 +123,25 @@ impl<T: CpuElement> Variable<T> {
         let gradient = gradient.values(&self.touched);
         let square_sum = match (&self.moments, self.plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
-                update.full(cut, parameter, gradient, average, (second_moment, kept))
+                update.full(cut, parameter, gradient, average, (second_moment, own))
             }
             (Moments::Factored { column_factor, .. }, plan) if reach == Reach::Touched => {
                 self.touched.update(&update, plan, parameter, column_factor, &self.summaries);
                 self.square_sum.touch(&plan, self.touched.rows());
                 return;
+            }
+            (
+                Moments::Factored { row_factor, column_factor },
+                Plan::Factored { batches: 1, columns, cut, .. },
+            ) => {
+                let part = Part {
+                    parameter: TileMut::new(parameter, columns),
+                    gradient: Tile::new(gradient, columns),
+                    average: average.map(|average| TileMut::new(average, columns)),
+                    row_factor,
+                    column_factor,
+                };
+                update.matrix(cut, part, &self.summaries[0], own)
             }
             (Moments::Factored { row_factor, column_factor }, plan) => {
                 let factors = (&**row_factor, &**column_factor);
@@ -156,17 +165,20 @@ impl<T: CpuElement> Variable<T> {
         clipping: Clipping<T::Real>,
         gradient: Source<'_, T>,
         needs_all: bool,
-        kept: &mut [Line<T::Real>],
+        own: &mut [Line<T::Real>],
     ) -> (f64, Reach) {
         let (plan, elements) = (self.plan, self.plan.elements());
         let Self { moments, touched, summaries, .. } = self;
         let squares = match (moments, plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
                 let gradient = gradient.all(touched, elements);
-                let moments = (&mut second_moment[..], kept);
+                let moments = (&mut second_moment[..], own);
                 full_statistics(context, cut, scalars, clipping, gradient, moments)
             }
-            (Moments::Factored { row_factor, column_factor }, Plan::Factored { .. }) => {
+            (
+                Moments::Factored { row_factor, column_factor },
+                Plan::Factored { batches, columns, cut, .. },
+            ) => {
                 let factors = (&mut row_factor[..], &mut column_factor[..]);
                 if let Source::Touched = gradient
                     && !needs_all
@@ -181,7 +193,15 @@ impl<T: CpuElement> Variable<T> {
                     literal_statistics(context, plan, scalars, gradient, factors, summaries)
                 } else {
                     let gradient = gradient.all(touched, elements);
-                    matrices(context, &plan, scalars, clipping, gradient, factors, summaries)
+                    if batches > 1 {
+                        matrices(context, &plan, scalars, clipping, gradient, factors, summaries)
+                    } else {
+                        let matrix = Tile::new(gradient, columns);
+                        let found =
+                            statistics(context, cut, clipping, scalars, matrix, factors, own);
+                        summaries.fill(found.0);
+                        found.1
+                    }
                 }
             }
             // A plan and its moments are made together.
@@ -478,7 +498,7 @@ impl<T: CpuElement> MatricesShare<'_, T> {
     ) -> (Summary<T::Real>, f64) {
         let matrix = Tile::new(self.gradient.row(b), columns);
         let factors = (self.row_factor.row(b), self.column_factor.row(b));
-        statistics(context, cut, clipping, scalars, matrix, factors)
+        statistics(context, cut, clipping, scalars, matrix, factors, &mut [])
     }
 }
 

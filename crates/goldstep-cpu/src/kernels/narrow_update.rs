@@ -1,8 +1,8 @@
 //! The second pass over a matrix of few columns, whose rows do not fill vectors.
 //!
 //! It goes through the elements as they lie in memory, without regard to rows. Where several rows
-//! fill a vector and vectors come in fours, the factors of a vector are put together in registers;
-//! else `s_i·t_j` is first laid out as the elements are.
+//! fill a vector and vectors come in fours, and where two or four vectors fill a row, the factors are
+//! put together in registers; else `s_i·t_j` is first laid out as the elements are.
 
 use super::narrow::{AHEAD, COLUMNS_OF, NARROW, ROWS_OF};
 use super::squares::{GROUP, SUMS, Squares};
@@ -105,25 +105,39 @@ where
             *column = scale.permute(places);
         }
     }
-    let is_packed = lines == 1 && n.is_multiple_of(SUMS);
-    let mut layout = [T::Real::ZERO; ROWS * NARROW + NARROW];
     let mut rule = Rule { clip, decay, squares: Squares::<V>::new() };
+    let rows = gradient.rows();
+    // Rows whose factors are put together in registers.
+    let ready = match n {
+        4 | 8 | 12 | 16 => rows / ROWS * ROWS,
+        32 => rows / 2 * 2,
+        64 => rows,
+        _ => 0,
+    };
+    let (p, p_rest) = parameter.split_at_mut(ready * n);
+    let (g, g_rest) = gradient.elements().split_at(ready * n);
     let mut first = factors.first_row;
-    let parts = parameter.chunks_mut(ROWS * n).zip(gradient.elements().chunks(ROWS * n));
-    for (p, g) in parts {
-        let rows = p.len() / n;
-        if is_packed && rows == ROWS {
-            rule.packed(p, g, &columns[..n], &factors.row_scale[first / LANES..]);
-        } else {
-            let layout = &mut layout;
+    for (p, g) in p.chunks_mut(ROWS * n).zip(g.chunks(ROWS * n)) {
+        match n {
+            32 => rule.lines::<T, 2>(p, g, factors, first),
+            64 => rule.lines::<T, 4>(p, g, factors, first),
+            _ => rule.packed(p, g, &columns[..n], &factors.row_scale[first / LANES..]),
+        }
+        first += p.len() / n;
+    }
+    if !p_rest.is_empty() {
+        let mut layout = [T::Real::ZERO; ROWS * NARROW + NARROW];
+        let layout = &mut layout;
+        for (p, g) in p_rest.chunks_mut(ROWS * n).zip(g_rest.chunks(ROWS * n)) {
+            let rows = p.len() / n;
             match lines {
                 1 => V::call(LayOutPacked { layout, columns: &columns, n, factors, first }),
                 2 => V::call(LayOut::<_, 2> { layout, n, rows, factors, first }),
                 _ => V::call(LayOut::<_, 4> { layout, n, rows, factors, first }),
             }
             rule.laid_out(p, g, layout);
+            first += rows;
         }
-        first += rows;
     }
     rule.squares.total()
 }
@@ -160,6 +174,37 @@ impl<V: Lanes, C: Clip<V::Real>, D: Decay<V::Real>> Rule<V, C, D> {
             }
         }
         self.squares.pass(ROWS * n / GROUP);
+    }
+
+    /// A part of rows of `K` vectors each, 2 or 4, the first of which stands at `first` in the row
+    /// scales: whole groups.
+    #[inline(always)]
+    fn lines<T, const K: usize>(
+        &mut self,
+        p: &mut [T],
+        g: &[T],
+        factors: Factors<'_, V::Real>,
+        first: usize,
+    ) where
+        V: Memory<T>,
+    {
+        let mut columns = [V::zero(); SUMS];
+        for (k, column) in columns.iter_mut().enumerate() {
+            *column = V::load(&factors.column_scale[k % K].0);
+        }
+        let (p, _) = p.as_chunks_mut::<LANES>().0.as_chunks_mut::<SUMS>();
+        let (g, _) = g.as_chunks::<LANES>().0.as_chunks::<SUMS>();
+        let rows_per_group = SUMS / K;
+        let rows = Line::flatten(factors.row_scale)[first..].chunks_exact(rows_per_group);
+        let groups = p.len();
+        for ((p, g), rows) in p.iter_mut().zip(g).zip(rows) {
+            let mut factors = columns;
+            for k in 0..SUMS {
+                factors[k] = V::splat(rows[k / K]).mul(columns[k]);
+            }
+            self.group(p, g, factors);
+        }
+        self.squares.pass(groups);
     }
 
     /// A part whose factors are laid out.
