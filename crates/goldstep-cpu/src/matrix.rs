@@ -194,7 +194,6 @@ impl<'a, T: CpuElement> Task<'a, T> {
             ($clip:expr) => {
                 self.context.isa.run(RowStatistics {
                     gradient,
-                    far: self.context.far,
                     clip: $clip,
                     moment,
                     row_factor,

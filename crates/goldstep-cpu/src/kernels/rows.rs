@@ -9,37 +9,36 @@
 //! ```
 //!
 //! The first sub-pass waits for memory, the second for arithmetic, and between them stands a chain
-//! of two divisions, as long as a third of the work on four rows of 256 elements. So the first
-//! sub-pass of the next block comes between, where the blocks fit into a first-level cache beside
-//! the column sums.
+//! of two divisions, as long as a third of the work on four rows of 256 elements. What lies between
+//! depends on the length of the rows:
 //!
-//! The second asks for rows that come next: where they come from a second-level cache, for all of
-//! them; from further away, for two, into that cache. More stood in the way of what is worked on:
-//! 4096² took 0.27 ns in place of 0.18 with four of four rows. Both sub-passes in one loop cost
-//! more than they gained.
+//! - Of short rows three blocks fit into a first-level cache beside the column sums. The first
+//!   sub-pass of the next block comes between, and the second asks for the block after that, wherever
+//!   it lies: 32,768 × 512 took 0.88 of the time of asking a second-level cache for two rows.
+//! - Of longer ones the second sub-pass of a block and the first of the next are one loop: a vector of
+//!   columns of this one, a vector of each row of that one. 1024² took 0.98 of the time of two loops,
+//!   4096² 0.94; 300 columns took 1.04, in which the chain is not hidden.
 
 use super::narrow::{NARROW, narrow};
 use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory, Routine, sums_of_rows};
 use crate::real::{CpuElement, Real};
-use crate::tile::Tile;
+use crate::tile::{Band, Tile};
 use goldstep_core::Element;
 
 /// Independent sums of a row. Eight were no faster with AVX-512, and spill with AVX2.
 const SUMS: usize = 4;
-/// Columns up to which three blocks of four rows and the column sums stay in a first-level cache.
-const THREE: usize = 512;
-/// Columns up to which two do.
-const TWO: usize = 1024;
-/// Columns up to which eight rows stay in a second-level cache.
+/// Rows of a block. Eight spill with AVX2.
+const ROWS: usize = 4;
+/// Columns up to which rows are short.
+const SHORT: usize = 512;
+/// Columns up to which two blocks stay in a second-level cache.
 const LONG: usize = 16 * 1024;
 
 /// Updates the row factor of a tile of whole rows and adds to the column sums `C` and `W`.
 pub(crate) struct RowStatistics<'a, T: CpuElement, C> {
     pub(crate) gradient: Tile<'a, T>,
-    /// Whether it comes from beyond the caches.
-    pub(crate) far: bool,
     pub(crate) clip: C,
     pub(crate) moment: Moment<T::Real>,
     pub(crate) row_factor: &'a mut [T::Real],
@@ -55,7 +54,7 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> Extent {
-        let Self { gradient, far, clip, moment, row_factor, column_sums, weighted_sums } = self;
+        let Self { gradient, clip, moment, row_factor, column_sums, weighted_sums } = self;
         #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
         let count = T::Real::round_from(gradient.columns() as f64);
         let factors = Factors { moment, count };
@@ -63,15 +62,9 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
         // Rows of a block: a function of the shape alone.
         match gradient.columns() {
             n if n <= NARROW => narrow::<T, V, C>(gradient, clip, row_factor, factors, sums),
-            n if n <= TWO && far => {
-                blocks::<T, V, C, 4, 1, 2>(gradient, clip, row_factor, factors, sums);
-            }
-            n if n <= THREE => {
-                blocks::<T, V, C, 4, 2, 0>(gradient, clip, row_factor, factors, sums);
-            }
-            n if n <= TWO => blocks::<T, V, C, 4, 1, 0>(gradient, clip, row_factor, factors, sums),
-            n if n <= LONG => blocks::<T, V, C, 8, 1, 2>(gradient, clip, row_factor, factors, sums),
-            _ => blocks::<T, V, C, 1, 0, 0>(gradient, clip, row_factor, factors, sums),
+            n if n <= SHORT => short_rows::<T, V, C>(gradient, clip, row_factor, factors, sums),
+            n if n <= LONG => long_rows::<T, V, C>(gradient, clip, row_factor, factors, sums),
+            _ => single_rows::<T, V, C>(gradient, clip, row_factor, factors, sums),
         }
         Range::<V>::of(row_factor)
     }
@@ -137,11 +130,9 @@ impl<V: Lanes> Routine<V> for InverseFactors<'_, V> {
     }
 }
 
-/// Two sub-passes over blocks of `R` rows. The second asks for rows of the block `AHEAD` blocks on:
-/// the first `FAR` from beyond the second-level cache, or all from there for 0. With two blocks, it
-/// waits for the first sub-pass of the next one.
+/// Blocks of short rows.
 #[inline(always)]
-fn blocks<T, V, C, const R: usize, const AHEAD: usize, const FAR: usize>(
+fn short_rows<T, V, C>(
     gradient: Tile<'_, T>,
     clip: C,
     row_factor: &mut [V::Real],
@@ -151,31 +142,77 @@ fn blocks<T, V, C, const R: usize, const AHEAD: usize, const FAR: usize>(
     V: Lanes + Memory<T>,
     C: Clip<V::Real>,
 {
-    let (blocks, few) = row_factor.as_chunks_mut::<R>();
-    let mut before: Option<Block<'_, T, V, R>> = None;
+    let (blocks, few) = row_factor.as_chunks_mut::<ROWS>();
+    let mut before: Option<Block<'_, T, V, ROWS>> = None;
     let mut rest = gradient;
     for row_factor in blocks {
-        let (rows, after) = rest.split_rows(R);
+        let (rows, after) = rest.split_rows(ROWS);
         rest = after;
-        let squares = squares_of_rows::<T, V, C, R>(rows, clip);
+        let mut squares = [V::zero(); ROWS];
+        for (i, squares) in squares.iter_mut().enumerate() {
+            *squares = squares_of_row(rows.row(i), clip);
+        }
         if let Some(before) = before.take() {
-            before.add_columns::<C, AHEAD, FAR>(clip, (&mut *column_sums, &mut *weighted_sums));
+            let mut ask = Ask::<_, ROWS>(before.rows.band());
+            before.add_columns(clip, (&mut *column_sums, &mut *weighted_sums), &mut ask);
         }
-        let block = Block::new(rows, &squares, row_factor, factors);
-        if AHEAD == 2 {
-            before = Some(block);
-        } else {
-            block.add_columns::<C, AHEAD, FAR>(clip, (&mut *column_sums, &mut *weighted_sums));
-        }
+        before = Some(Block::new(rows, &squares, row_factor, factors));
     }
     if let Some(block) = before {
         let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
         V::call(AddColumns { block, clip, column_sums, weighted_sums });
     }
-    for row_factor in few.as_chunks_mut::<1>().0 {
+    single_rows::<T, V, C>(rest, clip, few, factors, (column_sums, weighted_sums));
+}
+
+/// Blocks of longer rows.
+#[inline(always)]
+fn long_rows<T, V, C>(
+    gradient: Tile<'_, T>,
+    clip: C,
+    row_factor: &mut [V::Real],
+    factors: Factors<V::Real>,
+    (column_sums, weighted_sums): Sums<'_, V::Real>,
+) where
+    V: Lanes + Memory<T>,
+    C: Clip<V::Real>,
+{
+    let (blocks, few) = row_factor.as_chunks_mut::<ROWS>();
+    let (mut rows, mut rest) = gradient.split_rows(ROWS);
+    if let Some((first, others)) = blocks.split_first_mut() {
+        let squares = Squares::<T, V, C, ROWS>::new(rows, clip).of_all();
+        let mut block = Block::new(rows, &squares, first, factors);
+        for row_factor in others {
+            (rows, rest) = rest.split_rows(ROWS);
+            let mut squares = Squares::new(rows, clip);
+            block.add_columns(clip, (&mut *column_sums, &mut *weighted_sums), &mut squares);
+            block = Block::new(rows, &squares.totals, row_factor, factors);
+        }
+        let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
+        V::call(AddColumns { block, clip, column_sums, weighted_sums });
+    } else {
+        rest = gradient;
+    }
+    single_rows::<T, V, C>(rest, clip, few, factors, (column_sums, weighted_sums));
+}
+
+/// Rows one by one.
+#[inline(always)]
+fn single_rows<T, V, C>(
+    gradient: Tile<'_, T>,
+    clip: C,
+    row_factor: &mut [V::Real],
+    factors: Factors<V::Real>,
+    (column_sums, weighted_sums): Sums<'_, V::Real>,
+) where
+    V: Lanes + Memory<T>,
+    C: Clip<V::Real>,
+{
+    let mut rest = gradient;
+    for row_factor in row_factor.as_chunks_mut::<1>().0 {
         let (row, after) = rest.split_rows(1);
         rest = after;
-        let squares = squares_of_rows::<T, V, C, 1>(row, clip);
+        let squares = [squares_of_row::<T, V, C>(row.row(0), clip)];
         let block = Block::new(row, &squares, row_factor, factors);
         let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
         V::call(AddColumns { block, clip, column_sums, weighted_sums });
@@ -206,42 +243,150 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         Self { rows, inverse }
     }
 
-    /// Adds all columns to their sums.
+    /// Adds all columns to their sums, and does something else in the same loop.
     #[inline(always)]
-    fn add_columns<C: Clip<V::Real>, const AHEAD: usize, const FAR: usize>(
+    fn add_columns<C: Clip<V::Real>>(
         self,
         clip: C,
         (column_sums, weighted_sums): Sums<'_, V::Real>,
+        beside: &mut impl Beside<V>,
     ) {
         let Self { rows, inverse } = self;
         let band = rows.band::<R>();
-        let whole = band.vectors();
+        let whole = band.vectors().min(beside.vectors());
         let (columns, last_column) = column_sums.split_at_mut(whole);
         let (weighted, last_weighted) = weighted_sums.split_at_mut(whole);
-        for q in 0..whole {
-            let (mut c, mut w) = (V::zero(), V::zero());
-            for (k, &inverse) in inverse.iter().enumerate() {
-                if AHEAD > 0 && FAR == 0 {
-                    V::fetch_near(band.ahead(AHEAD * R + k, q));
-                } else if k < FAR {
-                    V::fetch(band.ahead(AHEAD * R + k, q));
+        let mut start = 0;
+        while start < whole {
+            let end = whole.min(start + CHAIN);
+            for q in start..end {
+                let (mut c, mut w) = (V::zero(), V::zero());
+                for (k, &inverse) in inverse.iter().enumerate() {
+                    beside.vector(k, q);
+                    let square = clip.square(V::read(band.vector(k, q)));
+                    c = c.add(square);
+                    w = w.plus_product(square, inverse);
                 }
-                let square = clip.square(V::read(band.vector(k, q)));
-                c = c.add(square);
-                w = w.plus_product(square, inverse);
+                add_to(c, &mut columns[q]);
+                add_to(w, &mut weighted[q]);
             }
-            add_to(c, &mut columns[q]);
-            add_to(w, &mut weighted[q]);
+            beside.end_chain();
+            start = end;
         }
         let ([last_column, ..], [last_weighted, ..]) = (last_column, last_weighted) else { return };
         let (mut c, mut w) = (V::zero(), V::zero());
         for (k, inverse) in inverse.into_iter().enumerate() {
+            beside.tail(k, whole);
             let square = clip.square(V::read_head(&rows.row(k)[whole * LANES..]));
             c = c.add(square);
             w = w.plus_product(square, inverse);
         }
         add_to(c, last_column);
         add_to(w, last_weighted);
+    }
+}
+
+/// What is done beside [`Block::add_columns`].
+///
+/// A trait and not a closure: only a method can be made to lie inside the function that carries
+/// the instruction set.
+trait Beside<V> {
+    /// Whole vectors of its rows, if it has any: with the same number the compiler checks once.
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        usize::MAX
+    }
+    /// With row `k`, at vector `q` of the columns.
+    #[inline(always)]
+    fn vector(&mut self, _k: usize, _q: usize) {}
+    /// After [`CHAIN`] vectors or the last whole one.
+    #[inline(always)]
+    fn end_chain(&mut self) {}
+    /// With row `k`, at the columns from vector `whole` on, which do not fill one.
+    #[inline(always)]
+    fn tail(&mut self, _k: usize, _whole: usize) {}
+}
+
+/// Nothing.
+impl<V> Beside<V> for () {}
+
+/// Asks for the rows two blocks behind a block.
+struct Ask<'a, T, const R: usize>(Band<'a, T, R>);
+
+impl<T, V: Lanes, const R: usize> Beside<V> for Ask<'_, T, R> {
+    #[inline(always)]
+    fn vector(&mut self, k: usize, q: usize) {
+        V::fetch_near(self.0.ahead(2 * R + k, q));
+    }
+}
+
+/// The squares of the rows of a block, each summed into sixteen lanes.
+struct Squares<'a, T, V, C, const R: usize> {
+    rows: Tile<'a, T>,
+    band: Band<'a, T, R>,
+    clip: C,
+    sums: [V; R],
+    totals: [V; R],
+}
+
+impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> Squares<'a, T, V, C, R> {
+    #[inline(always)]
+    fn new(rows: Tile<'a, T>, clip: C) -> Self {
+        Self { rows, band: rows.band(), clip, sums: [V::zero(); R], totals: [V::zero(); R] }
+    }
+
+    /// The same where there is nothing to do beside.
+    #[inline(always)]
+    fn of_all(mut self) -> [V; R] {
+        let whole = self.band.vectors();
+        let mut start = 0;
+        while start < whole {
+            let end = whole.min(start + CHAIN);
+            for q in start..end {
+                for k in 0..R {
+                    self.vector(k, q);
+                }
+            }
+            self.end_chain();
+            start = end;
+        }
+        if whole * LANES < self.rows.columns() {
+            for k in 0..R {
+                self.tail(k, whole);
+            }
+        }
+        self.totals
+    }
+}
+
+impl<T, V, C, const R: usize> Beside<V> for Squares<'_, T, V, C, R>
+where
+    V: Lanes + Memory<T>,
+    C: Clip<V::Real>,
+{
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.band.vectors()
+    }
+
+    #[inline(always)]
+    fn vector(&mut self, k: usize, q: usize) {
+        let vector = V::read(self.band.vector(k, q));
+        self.sums[k] = self.clip.add_square(self.sums[k], vector);
+    }
+
+    #[inline(always)]
+    fn end_chain(&mut self) {
+        for (total, sum) in self.totals.iter_mut().zip(&mut self.sums) {
+            *total = total.add(*sum);
+            *sum = V::zero();
+        }
+    }
+
+    #[inline(always)]
+    fn tail(&mut self, k: usize, whole: usize) {
+        let tail = V::read_head(&self.rows.row(k)[whole * LANES..]);
+        self.totals[k] = self.clip.add_square(self.totals[k], tail);
     }
 }
 
@@ -263,21 +408,8 @@ where
     #[inline(always)]
     fn run(self) {
         let Self { block, clip, column_sums, weighted_sums } = self;
-        block.add_columns::<C, 0, 0>(clip, (column_sums, weighted_sums));
+        block.add_columns(clip, (column_sums, weighted_sums), &mut ());
     }
-}
-
-/// The squares of each row, summed into sixteen lanes.
-#[inline(always)]
-fn squares_of_rows<T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize>(
-    rows: Tile<'_, T>,
-    clip: C,
-) -> [V; R] {
-    let mut squares = [V::zero(); R];
-    for (i, squares) in squares.iter_mut().enumerate() {
-        *squares = squares_of_row(rows.row(i), clip);
-    }
-    squares
 }
 
 /// The squares of a row, summed into sixteen lanes.
