@@ -4,7 +4,7 @@ use goldstep_core::{
     AdafactorArguments, AdafactorScalars, GradientClipping, SecondMomentUnderflow,
 };
 
-use crate::kernels::{Clipped, Decayed, LiteralClip, Moment};
+use crate::kernels::{Bounded, Clipped, Decayed, LiteralClip, Moment, Scaled};
 use crate::real::{CpuElement, Real};
 
 /// The scalars of one step.
@@ -221,10 +221,12 @@ impl<R: Real> Clipping<R> {
     pub(crate) fn clipped(self) -> Clipped<R> {
         let literal = LiteralClip { factor: R::ONE, divisor: R::ONE, bound: R::INFINITY };
         Clipped::Literal(match self.kind {
-            Kind::Off if !self.flush => return Clipped::Scale(R::ONE),
-            Kind::Norm { norm, largest, at_once: true } => return Clipped::Scale(norm / largest),
-            Kind::Scale(scale) if !self.flush => return Clipped::Scale(scale),
-            Kind::Bound(bound) if !self.flush => return Clipped::Bound(bound),
+            Kind::Off if !self.flush => return Clipped::Scale(Scaled(R::ONE)),
+            Kind::Norm { norm, largest, at_once: true } => {
+                return Clipped::Scale(Scaled(norm / largest));
+            }
+            Kind::Scale(scale) if !self.flush => return Clipped::Scale(Scaled(scale)),
+            Kind::Bound(bound) if !self.flush => return Clipped::Bound(Bounded(bound)),
             Kind::Off => literal,
             Kind::Norm { norm, largest, .. } => {
                 LiteralClip { factor: norm, divisor: largest, ..literal }

@@ -186,31 +186,47 @@ pub(crate) trait Clip<R: Real>: Copy + Send + Sync {
         let g = self.apply(gradient);
         sum.plus_product(g, g)
     }
+
+    /// Does something that is compiled for each kind of clipping.
+    #[inline(always)]
+    fn by_kind<V: Lanes<Real = R>>(self, work: impl ForClip<V>) {
+        work.run(self);
+    }
+}
+
+/// Something that clips, for [`Clip::by_kind`].
+pub(crate) trait ForClip<V: Lanes> {
+    fn run<C: Clip<V::Real>>(self, clip: C);
 }
 
 /// No clipping.
 #[derive(Clone, Copy)]
 pub(crate) struct Unclipped;
 
-/// Clipping. One kernel serves all kinds: a branch in it that always goes the same way costs less
-/// than the arithmetic of another kind.
+/// By a norm: every element times this.
 #[derive(Clone, Copy)]
-pub(crate) enum Clipped<R> {
-    /// By a norm: every element times this.
-    Scale(R),
-    /// By value: into `[-bound, bound]`; NaN stays.
-    Bound(R),
-    /// All that Keras does, with TensorFlow's flush to zero.
-    Literal(LiteralClip<R>),
-}
+pub(crate) struct Scaled<R>(pub(crate) R);
 
-/// `g·factor / divisor`, into `[-bound, bound]`, and zero where `g`, the product or the square is
-/// below the normal range.
+/// By value: into `[-bound, bound]`; NaN stays.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounded<R>(pub(crate) R);
+
+/// All that Keras does, with TensorFlow's flush to zero: `g·factor / divisor`, into
+/// `[-bound, bound]`, and zero where `g`, the product or the square is below the normal range.
 #[derive(Clone, Copy)]
 pub(crate) struct LiteralClip<R> {
     pub(crate) factor: R,
     pub(crate) divisor: R,
     pub(crate) bound: R,
+}
+
+/// Clipping. Most kernels serve all kinds at once: a branch in them that always goes the same way costs
+/// less than the arithmetic of another kind.
+#[derive(Clone, Copy)]
+pub(crate) enum Clipped<R> {
+    Scale(Scaled<R>),
+    Bound(Bounded<R>),
+    Literal(LiteralClip<R>),
 }
 
 impl<R: Real> Clip<R> for Unclipped {
@@ -220,43 +236,90 @@ impl<R: Real> Clip<R> for Unclipped {
     }
 }
 
-impl<R: Real> Clip<R> for Clipped<R> {
+impl<R: Real> Clip<R> for Scaled<R> {
     #[inline(always)]
     fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        let bounded = |gradient: V, bound: R| {
-            let below = V::splat(bound).lesser(gradient);
-            V::splat(R::ZERO - bound).greater(below)
-        };
-        match self {
-            Self::Scale(scale) => gradient.mul(V::splat(scale)),
-            Self::Bound(bound) => bounded(gradient, bound),
-            Self::Literal(LiteralClip { factor, divisor, bound }) => {
-                let product = gradient.flush().mul(V::splat(factor)).flush();
-                bounded(product.div(V::splat(divisor)).flush(), bound)
-            }
-        }
+        gradient.mul(V::splat(self.0))
+    }
+}
+
+impl<R: Real> Clip<R> for Bounded<R> {
+    #[inline(always)]
+    fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        let below = V::splat(self.0).lesser(gradient);
+        V::splat(R::ZERO - self.0).greater(below)
     }
 
     // The sign does not matter to a square, and rounding keeps the order: one bound for two.
     #[inline(always)]
     fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
-        if let Self::Bound(bound) = self
-            && bound > R::ZERO
-        {
-            return V::splat(bound * bound).lesser(gradient.mul(gradient));
+        if self.0 > R::ZERO {
+            return V::splat(self.0 * self.0).lesser(gradient.mul(gradient));
         }
         let g = self.apply(gradient);
-        let square = g.mul(g);
-        if let Self::Literal(_) = self { square.flush() } else { square }
+        g.mul(g)
     }
 
     #[inline(always)]
     fn add_square<V: Lanes<Real = R>>(self, sum: V, gradient: V) -> V {
-        if let Self::Scale(scale) = self {
-            let g = gradient.mul(V::splat(scale));
-            return sum.plus_product(g, g);
-        }
         sum.add(self.square(gradient))
+    }
+}
+
+impl<R: Real> Clip<R> for LiteralClip<R> {
+    #[inline(always)]
+    fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        let product = gradient.flush().mul(V::splat(self.factor)).flush();
+        Bounded(self.bound).apply(product.div(V::splat(self.divisor)).flush())
+    }
+
+    #[inline(always)]
+    fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        let g = self.apply(gradient);
+        g.mul(g).flush()
+    }
+
+    #[inline(always)]
+    fn add_square<V: Lanes<Real = R>>(self, sum: V, gradient: V) -> V {
+        sum.add(self.square(gradient))
+    }
+}
+
+impl<R: Real> Clip<R> for Clipped<R> {
+    #[inline(always)]
+    fn apply<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        match self {
+            Self::Scale(clip) => clip.apply(gradient),
+            Self::Bound(clip) => clip.apply(gradient),
+            Self::Literal(clip) => clip.apply(gradient),
+        }
+    }
+
+    #[inline(always)]
+    fn square<V: Lanes<Real = R>>(self, gradient: V) -> V {
+        match self {
+            Self::Scale(clip) => clip.square(gradient),
+            Self::Bound(clip) => clip.square(gradient),
+            Self::Literal(clip) => clip.square(gradient),
+        }
+    }
+
+    #[inline(always)]
+    fn add_square<V: Lanes<Real = R>>(self, sum: V, gradient: V) -> V {
+        match self {
+            Self::Scale(clip) => clip.add_square(sum, gradient),
+            Self::Bound(clip) => clip.add_square(sum, gradient),
+            Self::Literal(clip) => clip.add_square(sum, gradient),
+        }
+    }
+
+    #[inline(always)]
+    fn by_kind<V: Lanes<Real = R>>(self, work: impl ForClip<V>) {
+        match self {
+            Self::Scale(clip) => work.run(clip),
+            Self::Bound(clip) => work.run(clip),
+            Self::Literal(clip) => work.run(clip),
+        }
     }
 }
 
@@ -363,7 +426,7 @@ mod tests {
         }
         let gradient = ArrayLanes::load(&gradient);
         for bound in [0.3, 0.1, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN, 0.0, -0.3] {
-            let clip = Clipped::Bound(bound);
+            let clip = Clipped::Bound(Bounded(bound));
             let clipped = clip.apply(gradient);
             let expected = clipped.mul(clipped).to_array().map(f32::to_bits);
             assert_eq!(clip.square(gradient).to_array().map(f32::to_bits), expected, "{bound}");
