@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::cargo::cargo_in;
 use crate::{AGREED, MISMATCH, workspace_root};
 
 /// Crates that have to reach [`LEAST`].
@@ -140,8 +141,8 @@ fn percent(lines: Lines) -> f64 {
 /// Runs the tests with instrumented code; the test programs, for their maps of lines.
 fn test(root: &Path, target: &Path, raw: &Path, crates: &[&str]) -> Result<BTreeSet<PathBuf>> {
     let command = || {
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(root).arg("test").arg("--tests").arg("--target-dir").arg(target);
+        let mut command = cargo_in(root);
+        command.arg("test").arg("--tests").arg("--target-dir").arg(target);
         command.env("RUSTFLAGS", "-C instrument-coverage");
         command.env("LLVM_PROFILE_FILE", raw.join("%p-%m.profraw"));
         let tested = crates.iter().chain(&OTHER_TESTS);

@@ -1,8 +1,8 @@
 //! Dependencies: each has its reason in crates/ARCHITECTURE.md, and a user gets few of them.
 
+use crate::cargo::cargo_in;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -40,9 +40,7 @@ pub(crate) fn check(root: &Path) -> Result<usize> {
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(program).current_dir(root).args(arguments).output();
-    let output = output.context("cargo did not start")?;
+    let output = cargo_in(root).args(arguments).output().context("cargo did not start")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cargo::cargo;
 use crate::{AGREED, MISMATCH, workspace_root};
 
 /// Feed the readers of traces, checkpoints, configurations and messages with damaged input.
@@ -31,17 +32,16 @@ impl FuzzInputs {
     pub(crate) fn run(&self) -> Result<u8> {
         let root = workspace_root();
         let test = ["test", "--package", "goldstep", "--test", "damaged_inputs"];
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(&cargo).current_dir(&root).args(test).arg("--no-run").status();
+        let built = cargo().args(test).arg("--no-run").status();
         ensure!(built.context("cargo did not start")?.success(), "damaged_inputs must compile");
         let mut command = if cfg!(unix) {
             // The limit is inherited by the test.
             let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", self.memory * 1024);
             let mut command = Command::new("sh");
-            command.arg("-c").arg(script).arg(&cargo);
+            command.arg("-c").arg(script).arg(cargo().get_program());
             command
         } else {
-            Command::new(&cargo)
+            cargo()
         };
         let status = command
             .current_dir(&root)

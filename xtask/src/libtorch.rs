@@ -7,10 +7,12 @@ mod known;
 mod wheels;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+
+use crate::cargo::build;
 
 pub(crate) use known::known_differences;
 
@@ -91,30 +93,13 @@ pub(crate) fn find_or_provide() -> Result<Installation> {
 /// No libtorch, or a build that fails.
 pub(crate) fn worker() -> Result<PathBuf> {
     let installation = find_or_provide()?;
-    let mut cargo = cargo(&installation);
-    // Beside this program, which is built already: so the crates that both need get the features
-    // with which they were compiled, and are not compiled again.
-    cargo.args(["build", "--release", "--package", "xtask", "--package", "goldstep-torch"]);
-    cargo.args(["--features", "goldstep-torch/worker", "--bin", "goldstep-torch-worker"]);
-    cargo.arg("--message-format=json-render-diagnostics");
-    let output = cargo.stderr(Stdio::inherit()).output().context("cargo must run")?;
-    ensure!(output.status.success(), "the libtorch worker must build, see the messages above");
-    executable(&output.stdout).context("cargo must name the worker's file")
-}
-
-/// The program that a cargo built which was told to write messages in JSON: one message a line,
-/// and the one of the program itself names the file.
-pub(crate) fn executable(messages: &[u8]) -> Option<PathBuf> {
-    String::from_utf8_lossy(messages).lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message.get("executable")?.as_str().map(PathBuf::from)
-    })
+    let worker = ["--package", "goldstep-torch", "--features", "goldstep-torch/worker"];
+    build(cargo(&installation), &[&worker[..], &["--bin", "goldstep-torch-worker"]].concat())
 }
 
 /// A cargo that builds against that libtorch.
 pub(crate) fn cargo(installation: &Installation) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(crate::workspace_root());
+    let mut cargo = crate::cargo::cargo();
     if installation.origin == Origin::Provided {
         // `.cargo/config.toml` says it; a second way of saying it would rebuild torch-sys.
         cargo.env_remove("LIBTORCH");

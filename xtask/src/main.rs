@@ -7,6 +7,7 @@
 mod adapter;
 mod backends;
 mod bench;
+mod cargo;
 mod coverage;
 mod deny;
 mod dependencies;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::cargo::cargo;
 use crate::{AGREED, MISMATCH, workspace_root};
 
 /// What valgrind exits with when it finds an error, unlike a test that fails.
@@ -59,8 +60,8 @@ impl Memcheck {
 
     /// The test programs, by target.
     fn programs(&self) -> Result<Vec<(String, PathBuf)>> {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace_root()).args(["test", "--no-run", "--package", PACKAGE]);
+        let mut cargo = cargo();
+        cargo.args(["test", "--no-run", "--package", PACKAGE]);
         for target in &self.target {
             match target.as_str() {
                 "lib" => cargo.arg("--lib"),

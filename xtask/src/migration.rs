@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cargo::cargo_in;
 use crate::{AGREED, workspace_root};
 
 /// At least one of the runs ended elsewhere than tf.keras did.
@@ -37,8 +38,7 @@ impl Migration {
         fs::create_dir_all(&directory)
             .with_context(|| format!("{} cannot be created", directory.display()))?;
         ensure!(self.script(&root, "record", &directory)?, "{SCRIPT} record failed");
-        let test = Command::new(env!("CARGO"))
-            .current_dir(&root)
+        let test = cargo_in(&root)
             .args(["test", "--quiet", "--package", "goldstep-checkpoint", "--test", "keras"])
             .env("GOLDSTEP_MIGRATION", &directory)
             .status()

@@ -1,14 +1,14 @@
 //! The Adafactors of other libraries: which adapter, in which environment, with which settings.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use goldstep_conformance::protocol::{AdapterCommand, Limits};
 
+use crate::cargo::{cargo_in, executable};
 use crate::environment::{Environment, JAX, TENSORFLOW_2_12, TENSORFLOW_2_15, TORCH};
-use crate::{libtorch, workspace_root};
+use crate::workspace_root;
 
 /// A library whose Adafactor is compared.
 #[derive(Debug)]
@@ -173,11 +173,7 @@ impl Peer {
 /// The program of a workspace below `adapters/`.
 fn built(folder: &str) -> Result<PathBuf> {
     let root = workspace_root();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root.join("adapters").join(folder)).args(["build", "--locked"]);
-    cargo.arg("--target-dir").arg(root.join("target").join(folder));
-    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    let output = cargo.output().context("cargo must run")?;
-    ensure!(output.status.success(), "adapters/{folder} must build, see the messages above");
-    libtorch::executable(&output.stdout).context("cargo must name the adapter's file")
+    let mut cargo = cargo_in(&root.join("adapters").join(folder));
+    cargo.args(["build", "--locked", "--target-dir"]).arg(root.join("target").join(folder));
+    executable(cargo).with_context(|| format!("adapters/{folder} must build"))
 }

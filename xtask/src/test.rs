@@ -1,9 +1,11 @@
 //! `cargo xtask test`: every test of the workspace, those that need libtorch too.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::cargo::{BESIDE, build, cargo};
 use crate::{AGREED, MISMATCH, libtorch, workspace_root};
 
 /// Run every test
@@ -18,43 +20,52 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(&self) -> Result<u8> {
-        // The cargo that runs this, so that a chosen toolchain stays chosen.
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .current_dir(workspace_root())
-            .args(["test", "--workspace"])
-            .args(&self.arguments)
-            .status()
-            .context("cargo did not start")?;
-        if !status.success() {
+        let mut workspace = cargo();
+        workspace.args(["test", "--workspace"]).args(&self.arguments);
+        if !workspace.status().context("cargo did not start")?.success() {
             return Ok(MISMATCH);
         }
         // With the profile of the worker that verify runs, so that libtorch's bindings, which take
         // minutes, are built once.
         let installation = libtorch::find_or_provide()?;
-        let status = libtorch::cargo(&installation)
-            .args(["test", "--release", "--package", "goldstep-torch", "--features", "worker"])
-            .args(&self.arguments)
-            .status()
-            .context("cargo did not start")?;
-        if !status.success() {
+        // The programs of a package without a build script do not know where libtorch lies.
+        let libraries = installation.directory.join("lib");
+        let passes = |package: &[&str], targets: &[String]| {
+            let mut test = libtorch::cargo(&installation);
+            test.args(["test", "--release"]).args(BESIDE).args(package).args(targets);
+            test.args(&self.arguments).env("LD_LIBRARY_PATH", &libraries);
+            test.status().map(|status| status.success()).context("cargo did not start")
+        };
+        let torch = ["--package", "goldstep-torch", "--features", "goldstep-torch/worker"];
+        // Checkpoints between the backends, and the example.
+        let facade = ["--package", "goldstep", "--features", "goldstep/torch"];
+        let passed = passes(&torch, &targets_of("goldstep-torch")?)?
+            && passes(&torch, &["--doc".to_owned()])?
+            && passes(&facade, &["--test".to_owned(), "torch".to_owned()])?;
+        if !passed {
             return Ok(MISMATCH);
         }
-        // The facade over libtorch: checkpoints between the backends, and the example. The programs of a
-        // package without a build script do not know where libtorch lies.
-        let libraries = installation.directory.join("lib");
-        let facade = ["--release", "--package", "goldstep", "--features", "torch"];
-        let run = |command: &str, target: [&str; 2]| {
-            libtorch::cargo(&installation)
-                .arg(command)
-                .args(facade)
-                .args(target)
-                .env("LD_LIBRARY_PATH", &libraries)
-                .status()
-                .context("cargo did not start")
-        };
-        let passed = run("test", ["--test", "torch"])?.success()
-            && run("run", ["--example", "train_torch"])?.success();
+        let example = [&facade[..], &["--example", "train_torch"]].concat();
+        let mut example = Command::new(build(libtorch::cargo(&installation), &example)?);
+        let status = example.env("LD_LIBRARY_PATH", &libraries).status();
+        let passed = status.context("the example did not start")?.success();
         Ok(if passed { AGREED } else { MISMATCH })
     }
+}
+
+/// All targets of a package with tests, by name: those of xtask, which is built beside it, are not
+/// run a second time.
+fn targets_of(package: &str) -> Result<Vec<String>> {
+    let directory = workspace_root().join("crates").join(package).join("tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    let mut targets = vec!["--lib".to_owned()];
+    targets.extend(names.into_iter().flat_map(|name| ["--test".to_owned(), name]));
+    Ok(targets)
 }

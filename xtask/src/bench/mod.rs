@@ -5,10 +5,11 @@ mod verified;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cargo::{build, cargo};
 use crate::environment::{JAX, TENSORFLOW_2_12, TORCH};
 use crate::{AGREED, FAILED, libtorch, workspace_root};
 
@@ -151,8 +152,14 @@ impl Bench {
         }
         if is_wanted("torch") {
             let cargo = libtorch::cargo(&libtorch::find_or_provide()?);
-            let arguments =
-                ["--package", "benches", "--features", "torch", "--bin", "contestant-torch"];
+            let arguments = [
+                "--package",
+                "benches",
+                "--features",
+                "benches/torch",
+                "--bin",
+                "contestant-torch",
+            ];
             command.arg("--torch").arg(build(cargo, &arguments)?);
         }
         let wanted = self.peers();
@@ -234,21 +241,6 @@ fn peer_programs(program: OsString, wanted: &[String]) -> Result<BTreeSet<String
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", error.trim().trim_start_matches("error: "));
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
-}
-
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace_root());
-    cargo
-}
-
-/// Builds a program, optimised, and gives its path.
-fn build(mut cargo: Command, arguments: &[&str]) -> Result<PathBuf> {
-    cargo.args(["build", "--release"]).args(arguments);
-    cargo.arg("--message-format=json-render-diagnostics");
-    let output = cargo.stderr(Stdio::inherit()).output().context("cargo must run")?;
-    ensure!(output.status.success(), "the measuring program must build, see the messages above");
-    libtorch::executable(&output.stdout).context("cargo must name the program's file")
 }
 
 fn status(mut command: Command) -> Result<u8> {
