@@ -6,7 +6,7 @@ use goldstep_core::Layout;
 
 use crate::execute::{Context, Split, each_block, fold, fold_back};
 use crate::kernels::small::{BATCH, SmallSquareSum};
-use crate::kernels::squares::{SquareRuns, SquareSum, rows_per_run};
+use crate::kernels::squares::{NormSquares, SquareRuns, SquareSum, rows_per_run};
 use crate::kernels::{Line, NARROW};
 use crate::lanes::LANES;
 use crate::plan::{Axis, Cut, Plan, SPLIT};
@@ -205,7 +205,13 @@ pub(crate) fn flat_square_sum<T: CpuElement>(
     };
     let serial = context.serial();
     let context = if length < SPLIT { &serial } else { context };
-    let leaf = |part: Tile<'_, T>| sum_in_blocks(context, cut, part);
+    let leaf = |part: Tile<'_, T>| {
+        let mut total = 0.0;
+        each_block((cut.axis, cut.block), part, |block| {
+            total += context.isa.run(NormSquares { elements: block.row(0) });
+        });
+        total
+    };
     fold_back(context, (cut.axis, cut.chunk), Tile::new(elements, length), &leaf, &add)
 }
 
