@@ -1,11 +1,12 @@
 //! Dependencies: each has its reason in crates/ARCHITECTURE.md, and a user gets few of them.
 
-use crate::cargo::cargo_in;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+use crate::cargo::cargo_in;
 
 /// Where the reasons stand: rows `| dependency | crates | why |`.
 const REASONS: &str = "crates/ARCHITECTURE.md";

@@ -12,8 +12,8 @@ use crate::lanes::LANES;
 /// Elements of a task in a large matrix. From 2048² about this many were best: tasks of 32 rows
 /// cost 0.016 ns per parameter in the merging of column sums, tasks of 512 K elements 0.004.
 const LARGE_CHUNK: usize = 512 * 1024;
-/// Elements of a task in a small matrix. 512² took 0.97 of the time with tasks of 64 K elements, each
-/// of which clears, merges and finishes sums of its own.
+/// Elements of a task in a matrix of medium size. 512² takes 0.97 of what it took in tasks of 64 K
+/// elements: each clears, merges and finishes sums of its own.
 const MEDIUM_CHUNK: usize = 128 * 1024;
 /// Elements of a task in a vector, or in a stack of small matrices. 64 K elements take some 5 µs, about
 /// what it costs to hand them to another thread.

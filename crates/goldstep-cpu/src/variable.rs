@@ -197,10 +197,10 @@ impl<T: CpuElement> Variable<T> {
                         matrices(context, &plan, scalars, clipping, gradient, factors, summaries)
                     } else {
                         let matrix = Tile::new(gradient, columns);
-                        let found =
+                        let (summary, squares) =
                             statistics(context, cut, clipping, scalars, matrix, factors, own);
-                        summaries.fill(found.0);
-                        found.1
+                        summaries.fill(summary);
+                        squares
                     }
                 }
             }

@@ -190,11 +190,11 @@ impl<T, V: Lanes + Memory<T>> ForClip<V> for LongRows<'_, T, V::Real> {
         if let Some((first, others)) = blocks.split_first_mut() {
             let (mut rows, after) = rest.split_rows(ROWS);
             rest = after;
-            let squares = Squares::<T, V, C, ROWS>::new(rows, clip).of_all();
+            let squares = RowSquares::<T, V, C, ROWS>::new(rows, clip).of_all();
             let mut block = Block::new(rows, &squares, first, factors);
             for row_factor in others {
                 (rows, rest) = rest.split_rows(ROWS);
-                let mut squares = Squares::new(rows, clip);
+                let mut squares = RowSquares::new(rows, clip);
                 block.add_columns(clip, (&mut *column_sums, &mut *weighted_sums), &mut squares);
                 block = Block::new(rows, &squares.totals, row_factor, factors);
             }
@@ -330,7 +330,7 @@ impl<T, V: Lanes, const R: usize> Beside<V> for Ask<'_, T, R> {
 }
 
 /// The squares of the rows of a block, each summed into sixteen lanes.
-struct Squares<'a, T, V, C, const R: usize> {
+struct RowSquares<'a, T, V, C, const R: usize> {
     rows: Tile<'a, T>,
     band: Band<'a, T, R>,
     clip: C,
@@ -338,7 +338,7 @@ struct Squares<'a, T, V, C, const R: usize> {
     totals: [V; R],
 }
 
-impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> Squares<'a, T, V, C, R> {
+impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> RowSquares<'a, T, V, C, R> {
     #[inline(always)]
     fn new(rows: Tile<'a, T>, clip: C) -> Self {
         Self { rows, band: rows.band(), clip, sums: [V::zero(); R], totals: [V::zero(); R] }
@@ -368,7 +368,7 @@ impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> Squares<'a, 
     }
 }
 
-impl<T, V, C, const R: usize> Beside<V> for Squares<'_, T, V, C, R>
+impl<T, V, C, const R: usize> Beside<V> for RowSquares<'_, T, V, C, R>
 where
     V: Lanes + Memory<T>,
     C: Clip<V::Real>,

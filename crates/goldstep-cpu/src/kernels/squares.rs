@@ -50,6 +50,30 @@ impl<V: Lanes> Squares<V> {
         self.tails = self.tails.plus_product(x, x);
     }
 
+    /// Adds a run of elements, in chains of at most so many groups.
+    #[inline(always)]
+    fn add_all<T>(&mut self, elements: &[T], chain: usize)
+    where
+        V: Memory<T>,
+    {
+        let (vectors, tail) = elements.as_chunks::<LANES>();
+        let (groups, few) = vectors.as_chunks::<SUMS>();
+        for groups in groups.chunks(chain.max(1)) {
+            for group in groups {
+                for (k, vector) in group.iter().enumerate() {
+                    self.add(k, V::read(vector));
+                }
+            }
+            self.pass(groups.len());
+        }
+        for vector in few {
+            self.add_tail(V::read(vector));
+        }
+        if !tail.is_empty() {
+            self.add_tail(V::read_head(tail));
+        }
+    }
+
     /// Ends a number of groups.
     #[inline(always)]
     pub(super) fn pass(&mut self, groups: usize) {
@@ -206,22 +230,7 @@ impl<T: CpuElement> Kernel for NormSquares<'_, T> {
 fn of_run<T: CpuElement, V: Lanes<Real = T::Real> + Memory<T>>(rows: Tile<'_, T>) -> V {
     let mut squares = Squares::<V>::new();
     for i in 0..rows.rows() {
-        let (p, p_tail) = rows.row(i).as_chunks::<LANES>();
-        let (groups, few) = p.as_chunks::<SUMS>();
-        for chain in groups.chunks(CHAIN) {
-            for p in chain {
-                for (k, p) in p.iter().enumerate() {
-                    squares.add(k, V::read(p));
-                }
-            }
-            squares.pass(chain.len());
-        }
-        for p in few {
-            squares.add_tail(V::read(p));
-        }
-        if !p_tail.is_empty() {
-            squares.add_tail(V::read_head(p_tail));
-        }
+        squares.add_all(rows.row(i), CHAIN);
     }
     squares.of_run()
 }
@@ -239,20 +248,7 @@ impl<T, V: Lanes + Memory<T>> Routine<V> for FlatSquares<'_, T> {
     fn run(self) -> f64 {
         let mut squares = Squares::<V>::new();
         for part in self.elements.chunks(ROWS * self.columns) {
-            let (vectors, tail) = part.as_chunks::<LANES>();
-            let (groups, few) = vectors.as_chunks::<SUMS>();
-            for group in groups {
-                for (k, vector) in group.iter().enumerate() {
-                    squares.add(k, V::read(vector));
-                }
-            }
-            squares.pass(groups.len());
-            for vector in few {
-                squares.add_tail(V::read(vector));
-            }
-            if !tail.is_empty() {
-                squares.add_tail(V::read_head(tail));
-            }
+            squares.add_all(part, part.len());
         }
         squares.total()
     }
