@@ -136,10 +136,20 @@ impl<'a, T, const R: usize> Band<'a, T, R> {
         unsafe { &*start.cast() }
     }
 
-    /// Where the same vector lies in the next band, which may not exist.
+    /// Group `q` of `N` vectors of row `k`.
     #[inline(always)]
-    pub(crate) fn ahead(&self, k: usize, q: usize) -> *const T {
-        self.base.wrapping_add(k * self.stride + q * LANES)
+    pub(crate) fn group<const N: usize>(&self, k: usize, q: usize) -> &'a [[T; LANES]; N] {
+        assert!(k < R && q < self.vectors / N, "group outside of its band");
+        // SAFETY: the tile has `R` rows of `vectors * LANES` elements or more, `stride` apart.
+        let start = unsafe { self.base.add(k * self.stride + q * (N * LANES)) };
+        // SAFETY: as above; the elements are borrowed for `'a`.
+        unsafe { &*start.cast() }
+    }
+
+    /// Where what is so many elements behind the first one lies, which may not exist.
+    #[inline(always)]
+    pub(crate) fn ahead(&self, elements: usize) -> *const T {
+        self.base.wrapping_add(elements)
     }
 }
 

@@ -8,16 +8,15 @@
 //! C_j += Σ_i g_ij²,  W_j += Σ_i g_ij² / r_i     second sub-pass, from the cache
 //! ```
 //!
-//! The first sub-pass waits for memory, the second for arithmetic, and between them stands a chain
-//! of two divisions, as long as a third of the work on four rows of 256 elements. What lies between
-//! depends on the length of the rows:
+//! The first sub-pass waits for memory, the second for arithmetic: the second of a block and the first
+//! of the next are one loop. Between them stands a chain of two divisions, as long as a third of the
+//! work on four rows of 256 elements. Beside each vector of columns the loop goes through
 //!
-//! - Of short rows three blocks fit into a first-level cache beside the column sums. The first
-//!   sub-pass of the next block comes between, and the second asks for the block after that, wherever
-//!   it lies: 32,768 × 512 took 0.88 of the time of asking a second-level cache for two rows.
-//! - Of longer ones the second sub-pass of a block and the first of the next are one loop: a vector of
-//!   columns of this one, a vector of each row of that one. 1024² took 0.98 of the time of two loops,
-//!   4096² 0.94; 300 columns took 1.04, in which the chain is not hidden.
+//! - two vectors of each row of the next block where rows are short, so that the chain lies beneath
+//!   the second half of the columns: 256² took 0.95 of the time of two loops, 128² 0.92. Three such
+//!   blocks fit into a first-level cache beside the column sums, and the loop asks for the third
+//!   wherever it lies;
+//! - one vector where they are longer: of two, 1024² took 1.05 of the time.
 
 use super::narrow::{NARROW, narrow};
 use super::{CHAIN, Clip, Extent, ForClip, Line, Moment, Range, add_to, tree};
@@ -62,14 +61,13 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for RowStatistics<'_, T, C> {
         // Rows of a block: a function of the shape alone.
         match gradient.columns() {
             n if n <= NARROW => narrow::<T, V, C>(gradient, clip, row_factor, factors, sums),
-            n if n <= SHORT => short_rows::<T, V, C>(gradient, clip, row_factor, factors, sums),
+            n if n <= SHORT => {
+                let row_factor = &mut *row_factor;
+                clip.by_kind::<V>(Blocks::<_, _, 2> { gradient, row_factor, factors, sums });
+            }
             n if n <= LONG => {
-                clip.by_kind::<V>(LongRows {
-                    gradient,
-                    row_factor: &mut *row_factor,
-                    factors,
-                    sums,
-                });
+                let row_factor = &mut *row_factor;
+                clip.by_kind::<V>(Blocks::<_, _, 1> { gradient, row_factor, factors, sums });
             }
             _ => single_rows::<T, V, C>(gradient, clip, row_factor, factors, sums),
         }
@@ -137,71 +135,46 @@ impl<V: Lanes> Routine<V> for InverseFactors<'_, V> {
     }
 }
 
-/// Blocks of short rows.
-#[inline(always)]
-fn short_rows<T, V, C>(
-    gradient: Tile<'_, T>,
-    clip: C,
-    row_factor: &mut [V::Real],
-    factors: Factors<V::Real>,
-    (column_sums, weighted_sums): Sums<'_, V::Real>,
-) where
-    V: Lanes + Memory<T>,
-    C: Clip<V::Real>,
-{
-    let (blocks, few) = row_factor.as_chunks_mut::<ROWS>();
-    let mut before: Option<Block<'_, T, V, ROWS>> = None;
-    let mut rest = gradient;
-    for row_factor in blocks {
-        let (rows, after) = rest.split_rows(ROWS);
-        rest = after;
-        let mut squares = [V::zero(); ROWS];
-        for (i, squares) in squares.iter_mut().enumerate() {
-            *squares = squares_of_row(rows.row(i), clip);
-        }
-        if let Some(before) = before.take() {
-            let mut ask = Ask::<_, ROWS>(before.rows.band());
-            before.add_columns(clip, (&mut *column_sums, &mut *weighted_sums), &mut ask);
-        }
-        before = Some(Block::new(rows, &squares, row_factor, factors));
-    }
-    if let Some(block) = before {
-        let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
-        V::call(AddColumns { block, clip, column_sums, weighted_sums });
-    }
-    single_rows::<T, V, C>(rest, clip, few, factors, (column_sums, weighted_sums));
-}
-
-/// Blocks of longer rows. A branch for each vector of the one loop would cost more than the loop saves:
-/// 1024² took 1.2 of the time with `clipvalue`.
-struct LongRows<'a, T, R> {
+/// Blocks of rows, `PER` vectors of each row of one beside a vector of the columns of the one before.
+///
+/// A branch for each vector would cost more than the one loop saves: 1024² took 1.2 of the time with
+/// `clipvalue`.
+struct Blocks<'a, T, R, const PER: usize> {
     gradient: Tile<'a, T>,
     row_factor: &'a mut [R],
     factors: Factors<R>,
     sums: Sums<'a, R>,
 }
 
-impl<T, V: Lanes + Memory<T>> ForClip<V> for LongRows<'_, T, V::Real> {
+impl<T, V: Lanes + Memory<T>, const PER: usize> ForClip<V> for Blocks<'_, T, V::Real, PER> {
     #[inline(always)]
     fn run<C: Clip<V::Real>>(self, clip: C) {
         let Self { gradient, row_factor, factors, sums: (column_sums, weighted_sums) } = self;
         let (blocks, few) = row_factor.as_chunks_mut::<ROWS>();
         let mut rest = gradient;
         if let Some((first, others)) = blocks.split_first_mut() {
-            let (mut rows, after) = rest.split_rows(ROWS);
+            let (rows, after) = rest.split_rows(ROWS);
             rest = after;
             let squares = RowSquares::<T, V, C, ROWS>::new(rows, clip).of_all();
             let mut block = Block::new(rows, &squares, first, factors);
             for row_factor in others {
-                (rows, rest) = rest.split_rows(ROWS);
-                let mut squares = RowSquares::new(rows, clip);
-                block.add_columns(clip, (&mut *column_sums, &mut *weighted_sums), &mut squares);
-                block = Block::new(rows, &squares.totals, row_factor, factors);
+                let (rows, after) = rest.split_rows(ROWS);
+                rest = after;
+                let sums = (&mut *column_sums, &mut *weighted_sums);
+                block = block.then::<C, PER>(clip, sums, rows, row_factor, factors);
             }
             let (column_sums, weighted_sums) = (&mut *column_sums, &mut *weighted_sums);
             V::call(AddColumns { block, clip, column_sums, weighted_sums });
         }
         single_rows::<T, V, C>(rest, clip, few, factors, (column_sums, weighted_sums));
+    }
+}
+
+/// Asks for as many vectors as a block has rows, two blocks of the longest short rows further on.
+#[inline(always)]
+fn ask<T, V: Lanes, const R: usize>(band: &Band<'_, T, R>, q: usize) {
+    for k in 0..R {
+        V::fetch_near(band.ahead(2 * R * SHORT + (q * R + k) * LANES));
     }
 }
 
@@ -244,88 +217,112 @@ impl<'a, T, V: Lanes + Memory<T>, const R: usize> Block<'a, T, V, R> {
         row_factor: &mut [V::Real; R],
         factors: Factors<V::Real>,
     ) -> Self {
-        let lanes = factors.update::<V>(row_factor, sums_of_rows(squares)).to_array();
+        let (sums, share) = (sums_of_rows(squares).to_array(), factors.share());
         let mut inverse = [V::zero(); R];
         for i in 0..R {
-            inverse[i] = V::splat(lanes[i]);
+            let new = factors.moment.blend_one(row_factor[i], sums[i] * share);
+            row_factor[i] = new;
+            inverse[i] = V::splat(V::Real::ONE / new);
         }
         Self { rows, inverse }
     }
 
-    /// Adds all columns to their sums, and does something else in the same loop.
+    /// Adds all columns to their sums.
     #[inline(always)]
     fn add_columns<C: Clip<V::Real>>(
         self,
         clip: C,
         (column_sums, weighted_sums): Sums<'_, V::Real>,
-        beside: &mut impl Beside<V>,
     ) {
-        let Self { rows, inverse } = self;
-        let band = rows.band::<R>();
-        let whole = band.vectors().min(beside.vectors());
+        let band = self.rows.band::<R>();
+        let whole = band.vectors();
         let (columns, last_column) = column_sums.split_at_mut(whole);
         let (weighted, last_weighted) = weighted_sums.split_at_mut(whole);
+        for q in 0..whole {
+            self.add_vector(clip, &band, q, &mut columns[q], &mut weighted[q]);
+        }
+        self.add_tail(clip, whole, last_column, last_weighted);
+    }
+
+    /// The same, and beside it makes the block of the rows that follow.
+    #[inline(always)]
+    fn then<C: Clip<V::Real>, const PER: usize>(
+        self,
+        clip: C,
+        (column_sums, weighted_sums): Sums<'_, V::Real>,
+        rows: Tile<'a, T>,
+        row_factor: &mut [V::Real; R],
+        factors: Factors<V::Real>,
+    ) -> Self {
+        let mut squares = RowSquares::<T, V, C, R>::new(rows, clip);
+        let band = self.rows.band::<R>();
+        let whole = band.vectors();
+        let (columns, last_column) = column_sums.split_at_mut(whole);
+        let (weighted, last_weighted) = weighted_sums.split_at_mut(whole);
+        // Of both, so that the compiler checks once.
+        let groups = (whole / PER).min(squares.groups(PER));
         let mut start = 0;
-        while start < whole {
-            let end = whole.min(start + CHAIN);
+        while start < groups {
+            let end = groups.min(start + CHAIN / PER);
             for q in start..end {
-                let (mut c, mut w) = (V::zero(), V::zero());
-                for (k, &inverse) in inverse.iter().enumerate() {
-                    beside.vector(k, q);
-                    let square = clip.square(V::read(band.vector(k, q)));
-                    c = c.add(square);
-                    w = w.plus_product(square, inverse);
+                if PER > 1 {
+                    ask::<T, V, R>(&band, q);
                 }
-                add_to(c, &mut columns[q]);
-                add_to(w, &mut weighted[q]);
+                squares.add_group::<PER>(q);
+                self.add_vector(clip, &band, q, &mut columns[q], &mut weighted[q]);
             }
-            beside.end_chain();
+            squares.end_chain();
             start = end;
         }
-        let ([last_column, ..], [last_weighted, ..]) = (last_column, last_weighted) else { return };
+        let next = Self::new(rows, &squares.rest(PER * groups), row_factor, factors);
+        for q in groups..whole {
+            if PER > 1 {
+                ask::<T, V, R>(&band, q);
+            }
+            self.add_vector(clip, &band, q, &mut columns[q], &mut weighted[q]);
+        }
+        self.add_tail(clip, whole, last_column, last_weighted);
+        next
+    }
+
+    /// Adds vector `q` of the columns.
+    #[inline(always)]
+    fn add_vector<C: Clip<V::Real>>(
+        &self,
+        clip: C,
+        band: &Band<'_, T, R>,
+        q: usize,
+        column: &mut Line<V::Real>,
+        weighted: &mut Line<V::Real>,
+    ) {
         let (mut c, mut w) = (V::zero(), V::zero());
-        for (k, inverse) in inverse.into_iter().enumerate() {
-            beside.tail(k, whole);
-            let square = clip.square(V::read_head(&rows.row(k)[whole * LANES..]));
+        for (k, &inverse) in self.inverse.iter().enumerate() {
+            let square = clip.square(V::read(band.vector(k, q)));
             c = c.add(square);
             w = w.plus_product(square, inverse);
         }
-        add_to(c, last_column);
-        add_to(w, last_weighted);
+        add_to(c, column);
+        add_to(w, weighted);
     }
-}
 
-/// What is done beside [`Block::add_columns`].
-///
-/// A trait and not a closure: only a method can be made to lie inside the function that carries
-/// the instruction set.
-trait Beside<V> {
-    /// Whole vectors of its rows, if it has any: with the same number the compiler checks once.
+    /// Adds the columns from vector `whole` on, which do not fill one.
     #[inline(always)]
-    fn vectors(&self) -> usize {
-        usize::MAX
-    }
-    /// With row `k`, at vector `q` of the columns.
-    #[inline(always)]
-    fn vector(&mut self, _k: usize, _q: usize) {}
-    /// After [`CHAIN`] vectors or the last whole one.
-    #[inline(always)]
-    fn end_chain(&mut self) {}
-    /// With row `k`, at the columns from vector `whole` on, which do not fill one.
-    #[inline(always)]
-    fn tail(&mut self, _k: usize, _whole: usize) {}
-}
-
-/// Nothing.
-impl<V> Beside<V> for () {}
-
-/// Asks for the rows two blocks behind a block.
-struct Ask<'a, T, const R: usize>(Band<'a, T, R>);
-
-impl<T, V: Lanes, const R: usize> Beside<V> for Ask<'_, T, R> {
-    #[inline(always)]
-    fn vector(&mut self, k: usize, q: usize) {
-        V::fetch_near(self.0.ahead(2 * R + k, q));
+    fn add_tail<C: Clip<V::Real>>(
+        &self,
+        clip: C,
+        whole: usize,
+        columns: &mut [Line<V::Real>],
+        weighted: &mut [Line<V::Real>],
+    ) {
+        let ([column, ..], [weighted, ..]) = (columns, weighted) else { return };
+        let (mut c, mut w) = (V::zero(), V::zero());
+        for (k, &inverse) in self.inverse.iter().enumerate() {
+            let square = clip.square(V::read_head(&self.rows.row(k)[whole * LANES..]));
+            c = c.add(square);
+            w = w.plus_product(square, inverse);
+        }
+        add_to(c, column);
+        add_to(w, weighted);
     }
 }
 
@@ -344,7 +341,13 @@ impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> RowSquares<'
         Self { rows, band: rows.band(), clip, sums: [V::zero(); R], totals: [V::zero(); R] }
     }
 
-    /// The same where there is nothing to do beside.
+    /// Whole groups of `per` vectors in a row.
+    #[inline(always)]
+    fn groups(&self, per: usize) -> usize {
+        self.band.vectors() / per
+    }
+
+    /// Those of all.
     #[inline(always)]
     fn of_all(mut self) -> [V; R] {
         let whole = self.band.vectors();
@@ -352,38 +355,25 @@ impl<'a, T, V: Lanes + Memory<T>, C: Clip<V::Real>, const R: usize> RowSquares<'
         while start < whole {
             let end = whole.min(start + CHAIN);
             for q in start..end {
-                for k in 0..R {
-                    self.vector(k, q);
-                }
+                self.add_group::<1>(q);
             }
             self.end_chain();
             start = end;
         }
-        if whole * LANES < self.rows.columns() {
-            for k in 0..R {
-                self.tail(k, whole);
+        self.rest(whole)
+    }
+
+    /// Adds group `q` of `N` vectors of each row.
+    #[inline(always)]
+    fn add_group<const N: usize>(&mut self, q: usize) {
+        for k in 0..R {
+            for vector in self.band.group::<N>(k, q) {
+                self.sums[k] = self.clip.add_square(self.sums[k], V::read(vector));
             }
         }
-        self.totals
-    }
-}
-
-impl<T, V, C, const R: usize> Beside<V> for RowSquares<'_, T, V, C, R>
-where
-    V: Lanes + Memory<T>,
-    C: Clip<V::Real>,
-{
-    #[inline(always)]
-    fn vectors(&self) -> usize {
-        self.band.vectors()
     }
 
-    #[inline(always)]
-    fn vector(&mut self, k: usize, q: usize) {
-        let vector = V::read(self.band.vector(k, q));
-        self.sums[k] = self.clip.add_square(self.sums[k], vector);
-    }
-
+    /// After [`CHAIN`] vectors or the last.
     #[inline(always)]
     fn end_chain(&mut self) {
         for (total, sum) in self.totals.iter_mut().zip(&mut self.sums) {
@@ -392,14 +382,25 @@ where
         }
     }
 
+    /// Adds what lies from vector `q` on, at most one and the tail, and returns the sums.
     #[inline(always)]
-    fn tail(&mut self, k: usize, whole: usize) {
-        let tail = V::read_head(&self.rows.row(k)[whole * LANES..]);
-        self.totals[k] = self.clip.add_square(self.totals[k], tail);
+    fn rest(&self, q: usize) -> [V; R] {
+        let mut totals = self.totals;
+        for (k, total) in totals.iter_mut().enumerate() {
+            let mut rest = &self.rows.row(k)[q * LANES..];
+            if let Some((vector, tail)) = rest.split_first_chunk() {
+                *total = self.clip.add_square(*total, V::read(vector));
+                rest = tail;
+            }
+            if !rest.is_empty() {
+                *total = self.clip.add_square(*total, V::read_head(rest));
+            }
+        }
+        totals
     }
 }
 
-/// [`Block::add_columns`], where there is nothing to do beside.
+/// [`Block::add_columns`] as a function of its own.
 struct AddColumns<'a, T, V: Lanes, C, const R: usize> {
     block: Block<'a, T, V, R>,
     clip: C,
@@ -417,7 +418,7 @@ where
     #[inline(always)]
     fn run(self) {
         let Self { block, clip, column_sums, weighted_sums } = self;
-        block.add_columns(clip, (column_sums, weighted_sums), &mut ());
+        block.add_columns(clip, (column_sums, weighted_sums));
     }
 }
 
