@@ -125,12 +125,13 @@ impl<R: Real> Pass<'_, R> {
         (second_moment, updates): (&[R], &[Line<R>]),
     ) -> f64 {
         let length = gradient.len();
+        let is_kept = !updates.is_empty();
         let part = Part {
             parameter: TileMut::new(parameter, length),
             gradient: Tile::new(gradient, length),
             average: average.map(|average| TileMut::new(average, length)),
             row_factor: &[],
-            column_factor: second_moment,
+            column_factor: if is_kept { &Line::flatten(updates)[..length] } else { second_moment },
         };
         let leaf = |part| {
             let mut total = 0.0;
@@ -140,8 +141,8 @@ impl<R: Real> Pass<'_, R> {
                     gradient: block.gradient,
                     clip,
                     decay,
-                    second_moment: block.column_factor,
-                    updates,
+                    source: block.column_factor,
+                    is_kept,
                     underflow: self.underflow,
                     divisor: self.scale.divisor,
                     step_size: self.scale.step_size,

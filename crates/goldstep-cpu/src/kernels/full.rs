@@ -122,9 +122,9 @@ pub(crate) struct FullUpdate<'a, T: CpuElement, C, D> {
     pub(crate) gradient: Tile<'a, T>,
     pub(crate) clip: C,
     pub(crate) decay: D,
-    pub(crate) second_moment: &'a [T::Real],
-    /// `u`, if the statistics have kept it.
-    pub(crate) updates: &'a [Line<T::Real>],
+    /// `v`, or `u` if the statistics have kept it.
+    pub(crate) source: &'a [T::Real],
+    pub(crate) is_kept: bool,
     pub(crate) underflow: SecondMomentUnderflow,
     /// `max(1, rms(u) / d)`.
     pub(crate) divisor: T::Real,
@@ -138,9 +138,7 @@ impl<T: CpuElement, C: Clip<T::Real>, D: Decay<T::Real>> Kernel for FullUpdate<'
 
     #[inline(always)]
     fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> f64 {
-        let Self { mut parameter, gradient, clip, decay, second_moment, underflow, .. } = self;
-        let is_kept = !self.updates.is_empty();
-        let source = if is_kept { Line::flatten(self.updates) } else { second_moment };
+        let Self { mut parameter, gradient, clip, decay, source, is_kept, underflow, .. } = self;
         let (vectors, tail) = source.as_chunks::<LANES>();
         let mut last = [T::Real::ONE; LANES];
         last[..tail.len()].copy_from_slice(tail);
