@@ -14,16 +14,19 @@ use crate::{AGREED, MISMATCH, workspace_root};
 const ERROR_FOUND: i32 = 99;
 /// The crate whose kernels read and write through pointers.
 const PACKAGE: &str = "goldstep-cpu";
+/// How many random cases a property is tried with: under valgrind each takes seconds.
+const CASES: &str = "PROPTEST_CASES";
 
 /// Run the kernels' tests under valgrind's memcheck: no access outside a buffer, nothing decided by
 /// memory that was never written
 ///
-/// Valgrind offers AVX2 and no AVX-512, so that the portable and the AVX2 kernels run. Exit codes: 0
-/// clean, 1 an error of memory or a test that fails, 2 the set-up failed.
+/// Valgrind offers AVX2 and no AVX-512, so that the portable and the AVX2 kernels run. Properties are tried
+/// with three random cases, or as many as `PROPTEST_CASES` says. Exit codes: 0 clean, 1 an error of memory
+/// or a test that fails, 2 the set-up failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Memcheck {
     /// The test targets, comma-separated; `lib` are the tests beside the code
-    #[arg(long, value_delimiter = ',', default_value = "lib,input,store,reference")]
+    #[arg(long, value_delimiter = ',', default_value = "lib,input,store,reference,sparse,bits")]
     target: Vec<String>,
     /// Passed on to the tests, a part of their names for instance
     #[arg(last = true)]
@@ -44,6 +47,7 @@ impl Memcheck {
                 .arg(&program)
                 .args(["--test-threads", "1"])
                 .args(&self.arguments)
+                .env(CASES, std::env::var_os(CASES).unwrap_or_else(|| "3".into()))
                 .current_dir(workspace_root().join("crates").join(PACKAGE))
                 .status()
                 .context("valgrind must start")?;
