@@ -20,9 +20,9 @@ const CASES: &str = "PROPTEST_CASES";
 /// Run the kernels' tests under valgrind's memcheck: no access outside a buffer, nothing decided by
 /// memory that was never written
 ///
-/// Valgrind offers AVX2 and no AVX-512, so that the portable and the AVX2 kernels run. Properties are tried
-/// with three random cases, or as many as `PROPTEST_CASES` says. Exit codes: 0 clean, 1 an error of memory
-/// or a test that fails, 2 the set-up failed.
+/// Valgrind offers AVX2 and no AVX-512, so that the portable and the AVX2 kernels run. Properties are
+/// tried with three random cases, or as many as `PROPTEST_CASES` says. Exit codes: 0 clean, 1 an error
+/// of memory or a test that fails, 2 the set-up failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Memcheck {
     /// The test targets, comma-separated; `lib` are the tests beside the code

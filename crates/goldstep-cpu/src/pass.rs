@@ -37,7 +37,7 @@ pub(crate) struct Part<'a, T: CpuElement> {
     pub(crate) gradient: Tile<'a, T>,
     pub(crate) average: Option<TileMut<'a, T::Real>>,
     pub(crate) row_factor: &'a [T::Real],
-    /// Or, below rank 2, the second moment itself.
+    /// Or, below rank 2, the second moment itself, or the updates that were kept in its place.
     pub(crate) column_factor: &'a [T::Real],
 }
 

@@ -9,13 +9,12 @@
 //! ```
 //!
 //! The first sub-pass waits for memory, the second for arithmetic: the second of a block and the first
-//! of the next are one loop. Between them stands a chain of two divisions, as long as a third of the
-//! work on four rows of 256 elements. Beside each vector of columns the loop goes through
+//! of the next are one loop. Between them stands a chain: sums of lanes, new factors, a division. Beside
+//! each vector of columns the loop goes through
 //!
 //! - two vectors of each row of the next block where rows are short, so that the chain lies beneath
 //!   the second half of the columns: 256² took 0.95 of the time of two loops, 128² 0.92. Three such
-//!   blocks fit into a first-level cache beside the column sums, and the loop asks for the third
-//!   wherever it lies;
+//!   blocks fit into a first-level cache beside the column sums, and the loop asks as far ahead;
 //! - one vector where they are longer: of two, 1024² took 1.05 of the time.
 
 use super::narrow::{NARROW, narrow};
@@ -135,7 +134,8 @@ impl<V: Lanes> Routine<V> for InverseFactors<'_, V> {
     }
 }
 
-/// Blocks of rows, `PER` vectors of each row of one beside a vector of the columns of the one before.
+/// Blocks of rows, `PER` vectors of each row of one beside a vector of the columns of the one before:
+/// two of short rows, for which what follows is asked for as well, one of longer ones.
 ///
 /// A branch for each vector would cost more than the one loop saves: 1024² took 1.2 of the time with
 /// `clipvalue`.
