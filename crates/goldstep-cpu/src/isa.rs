@@ -95,13 +95,13 @@ impl Isa {
     #[expect(unsafe_code, reason = "a function of an instruction set beyond the baseline")]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Level::Portable => run_portable(kernel),
+            Level::Portable => portable::run(kernel),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this value exists only when detection has found AVX2, FMA and F16C.
-            Level::Avx2 => unsafe { run_avx2(kernel) },
+            Level::Avx2 => unsafe { avx2::run(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this value exists only when detection has found AVX-512F.
-            Level::Avx512 => unsafe { run_avx512(kernel) },
+            Level::Avx512 => unsafe { avx512::run(kernel) },
         }
     }
 }
@@ -118,19 +118,37 @@ pub(crate) trait Kernel {
         V: Lanes<Real = <Self::Element as CpuElement>::Real> + Memory<Self::Element>;
 }
 
-#[inline(never)]
-fn run_portable<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<<K::Element as CpuElement>::Portable>()
+// Each in a module of its own: the compiler makes one unit of the functions of a module, and a unit with
+// the kernels of all instruction sets kept one core busy for as long as all else took two.
+
+mod portable {
+    use super::Kernel;
+    use crate::real::CpuElement;
+
+    #[inline(never)]
+    pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<<K::Element as CpuElement>::Portable>()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<<K::Element as CpuElement>::Avx2>()
+mod avx2 {
+    use super::Kernel;
+    use crate::real::CpuElement;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<<K::Element as CpuElement>::Avx2>()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<<K::Element as CpuElement>::Avx512>()
+mod avx512 {
+    use super::Kernel;
+    use crate::real::CpuElement;
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<<K::Element as CpuElement>::Avx512>()
+    }
 }
