@@ -27,6 +27,8 @@ pub(crate) const LANES: usize = 16;
 pub trait Lanes: Copy {
     /// The type of arithmetic.
     type Real: Real;
+    /// Whether the kernels that gain by it are compiled for each kind of clipping.
+    const BY_KIND: bool = true;
 
     /// Runs a part of a kernel as a function of its own.
     fn call<P: Routine<Self>>(part: P) -> P::Output;

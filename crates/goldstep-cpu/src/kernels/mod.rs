@@ -316,6 +316,7 @@ impl<R: Real> Clip<R> for Clipped<R> {
     #[inline(always)]
     fn by_kind<V: Lanes<Real = R>>(self, work: impl ForClip<V>) {
         match self {
+            _ if !V::BY_KIND => work.run(self),
             Self::Scale(clip) => work.run(clip),
             Self::Bound(clip) => work.run(clip),
             Self::Literal(clip) => work.run(clip),
