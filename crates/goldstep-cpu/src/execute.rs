@@ -141,3 +141,20 @@ pub(crate) fn each_block<S: Split>(
     }
     step(rest);
 }
+
+/// The same, from the last block to the first: a second pass begins with what the first has left in
+/// the caches.
+pub(crate) fn each_block_back<S: Split>(
+    (axis, block): (Axis, usize),
+    share: S,
+    mut step: impl FnMut(S),
+) {
+    let mut rest = share;
+    while rest.length(axis) > block {
+        let last = (rest.length(axis) - 1) / block * block;
+        let (before, last) = rest.split(axis, last);
+        step(last);
+        rest = before;
+    }
+    step(rest);
+}

@@ -11,7 +11,7 @@
 
 use goldstep_core::{Element, SecondMomentUnderflow};
 
-use crate::execute::{Context, Split, each_block, fold, fold_back};
+use crate::execute::{Context, Split, each_block, each_block_back, fold, fold_back};
 use crate::kernels::columns::ColumnStatistics;
 use crate::kernels::factors::{AddLines, FinishColumns, Form, Scales};
 use crate::kernels::literal::{Factors, LiteralSquares};
@@ -360,11 +360,10 @@ pub(crate) fn sum_over_blocks<'a, R: Real, S: Factored<'a, R>>(
     let (row_factor, column_factor) = share.factors();
     let rows = |share: S, columns: &[Line<R>], own: &mut [Line<R>]| {
         forms.rows(context, share.factors().0, own);
-        let (mut total, mut row) = (0.0, 0);
-        each_block((Axis::Rows, cut.block), share, |block| {
-            let rows = block.length(Axis::Rows);
+        let (mut total, mut row) = (0.0, share.length(Axis::Rows));
+        each_block_back((Axis::Rows, cut.block), share, |block| {
+            row -= block.length(Axis::Rows);
             total += step(block, own, row, columns);
-            row += rows;
         });
         total
     };
