@@ -31,11 +31,10 @@ const BLOCK: usize = 32 * 1024;
 /// Elements from which on a list of parameters, or a short matrix, and its gradients are taken to lie
 /// in no cache.
 pub(crate) const LARGE: usize = 4 * 1024 * 1024;
-/// Elements up to which the updates of a vector are kept between its two passes, within a
-/// second-level cache: 4,000 vectors of 512 took 0.77 of the time so, one of 20,000 to 65,536 0.50.
-const KEPT: usize = SMALL_CHUNK;
 /// Elements below which a parameter is not split over threads: a fork and a join cost as much as
-/// a step of 256².
+/// a step of 256². The updates of a vector of fewer are kept between its two passes, within a
+/// second-level cache: 4,000 vectors of 512 took 0.77 of the time so, one of 20,000 to 65,536 0.50,
+/// one of 70,000 to 131,000 0.61 to 0.69.
 pub(crate) const SPLIT: usize = 128 * 1024;
 /// Columns from which on a short matrix is read by columns: sixteen of its rows no longer fit
 /// into a second-level cache.
@@ -149,7 +148,7 @@ impl Plan {
     /// vector, the column sums of a matrix and then its scales; 0 for a larger parameter.
     pub(crate) fn lines_of_one_task(&self) -> usize {
         match *self {
-            Self::Full { elements, .. } if elements <= KEPT => vectors(elements),
+            Self::Full { elements, .. } if elements < SPLIT => vectors(elements),
             Self::Factored { batches: 1, rows, columns, cut, .. }
                 if cut.axis == Axis::Rows && rows <= cut.chunk =>
             {
