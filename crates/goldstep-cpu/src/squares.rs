@@ -4,7 +4,7 @@
 
 use goldstep_core::Layout;
 
-use crate::execute::{Context, Split, each_block, fold, fold_back};
+use crate::execute::{Context, Split, each_block, each_block_back, fold, fold_back};
 use crate::kernels::small::{BATCH, SmallSquareSum};
 use crate::kernels::squares::{NormSquares, SquareRuns, SquareSum, rows_per_run};
 use crate::kernels::{Line, NARROW};
@@ -148,11 +148,11 @@ impl<T: CpuElement> Split for Blocks<'_, T> {
 fn sum_of_runs<T: CpuElement>(context: &Context<'_, T::Real>, all: Blocks<'_, T>) -> f64 {
     let Runs { cut, runs_per_block, rows_per_run, .. } = all.runs;
     let leaf = |share: Blocks<'_, T>| {
-        let (mut total, mut blocks, mut sums) = (0.0, share.blocks.iter_mut(), share.sums);
-        each_block((Axis::Rows, cut.block), share.parameter, |parameter| {
-            let Some(Block { sum, known }) = blocks.next() else { return };
-            let (own, rest) = std::mem::take(&mut sums).split_at_mut(runs_per_block);
-            sums = rest;
+        let (mut total, mut index) = (0.0, share.parameter.rows().div_ceil(cut.block));
+        each_block_back((Axis::Rows, cut.block), share.parameter, |parameter| {
+            index -= 1;
+            let Block { sum, known } = &mut share.blocks[index];
+            let own = &mut share.sums[index * runs_per_block..][..runs_per_block];
             total += *sum.get_or_insert_with(|| {
                 let runs = parameter.rows().div_ceil(rows_per_run).min(runs_per_block);
                 context.isa.run(SquareRuns { parameter, known, sums: &mut own[..runs] })
@@ -192,8 +192,8 @@ fn square_sum<T: CpuElement>(context: &Context<'_, T::Real>, plan: &Plan, elemen
     }
 }
 
-/// `Σg²` of a run of elements, from the last to the first: the statistics then begin with what is
-/// left in the caches.
+/// `Σg²` of a run of elements, from the last chunk to the first: the statistics then begin with what
+/// is left in the caches.
 pub(crate) fn flat_square_sum<T: CpuElement>(
     context: &Context<'_, T::Real>,
     elements: &[T],
@@ -215,15 +215,17 @@ pub(crate) fn flat_square_sum<T: CpuElement>(
     fold_back(context, (cut.axis, cut.chunk), Tile::new(elements, length), &leaf, &add)
 }
 
-/// `Σx²` of a part of a parameter.
+/// `Σx²` of a part of a parameter, in the order of its update.
 fn sum_in_blocks<T: CpuElement>(
     context: &Context<'_, T::Real>,
     cut: Cut,
     part: Tile<'_, T>,
 ) -> f64 {
     let mut total = 0.0;
-    each_block((cut.axis, cut.block), part, |block| {
-        total += context.isa.run(SquareSum { parameter: block });
-    });
+    let add = |block| total += context.isa.run(SquareSum { parameter: block });
+    match cut.axis {
+        Axis::Rows => each_block_back((cut.axis, cut.block), part, add),
+        Axis::Columns => each_block((cut.axis, cut.block), part, add),
+    }
     total
 }
