@@ -156,7 +156,8 @@ impl<T: CpuElement> Touched<T> {
         let squares = matrices(context, &plan, scalars, unclipped, gradient, factors, summaries);
         copy_out(touched, own_rows, row_factor);
         copy_out(touched, own_columns, column_factor);
-        are_regular.then_some(squares)
+        // A NaN of a touched matrix becomes the scale of all of them.
+        (are_regular && squares.is_finite()).then_some(squares)
     }
 
     /// Updates the touched rows after [`statistics`](Self::statistics).

@@ -151,6 +151,29 @@ proptest! {
     }
 }
 
+/// The scale of an update is one for all matrices of a parameter: what is not a number in one of them
+/// reaches those that no gradient touches.
+#[test]
+fn a_gradient_that_is_not_finite_reaches_all_matrices() {
+    for (shape, indices) in [([4, 2, 3], [0]), ([40, 20, 30], [7])] {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let list = ParameterList::new(vec![Parameter::new("w", &shape).unwrap()]).unwrap();
+            let arguments = AdafactorArguments::default();
+            let elements: usize = shape.iter().product();
+            let mut values = vec![0.5_f32; elements / shape[0]];
+            values[1] = wrong;
+            let gradient = [Some(Gradient::Sparse { indices: &indices, values: &values })];
+            let (mut ours, mut theirs) = (vec![1.0_f32; elements], vec![1.0_f32; elements]);
+            let mut cpu = Cpu::<f32>::build(&arguments, &list).unwrap();
+            let mut reference = Reference::<f32>::build(&arguments, &list).unwrap();
+            cpu.step(&mut [&mut ours], &gradient).unwrap();
+            reference.step(&mut [&mut theirs], &gradient).unwrap();
+            assert!(theirs.iter().all(|x| x.is_nan()), "{shape:?} {wrong}");
+            assert!(ours.iter().all(|x| x.is_nan()), "{shape:?} {wrong}");
+        }
+    }
+}
+
 /// A row and a column of zeros make `v` zero where they meet: as in Keras all becomes NaN.
 #[test]
 fn a_second_moment_of_nothing_is_noticed_in_other_rows() {
