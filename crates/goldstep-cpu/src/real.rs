@@ -100,7 +100,8 @@ fn plus_products_by_f64(x: &[f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) ->
         let sum = f64::from(x[i]) + f64::from(a[i]) * f64::from(b[i]);
         #[expect(clippy::cast_possible_truncation, reason = "this is the rounding")]
         let (rounded, low) = (sum as f32, sum.to_bits() as u32);
-        is_doubtful |= (low & LOST == MIDDLE) | (rounded.abs() < f32::MIN_POSITIVE);
+        // The least normal number may have been rounded up to.
+        is_doubtful |= (low & LOST == MIDDLE) | (rounded.abs() <= f32::MIN_POSITIVE);
         sums[i] = rounded;
     }
     if is_doubtful { from_fn(|i| fused(x[i], a[i], b[i])) } else { sums }
@@ -256,6 +257,17 @@ mod tests {
             let found = plus_products_by_f64(&[x; LANES], &[a; LANES], &[b; LANES])[0];
             prop_assert!(is_same(found, expected), "{x:e} + {a:e} · {b:e}: {found:e}, {expected:e}");
         }
+    }
+
+    /// The sum is a little below the middle between the largest subnormal number and the least normal
+    /// one, and its f64 in the middle.
+    #[test]
+    fn a_tie_at_the_end_of_the_normal_range_is_not_made() {
+        let (a, b) = (411_849.0 * 2.0_f32.powi(-90), -20_857.0 * 2.0_f32.powi(-93));
+        let x = f32::MIN_POSITIVE;
+        assert_eq!(a.mul_add(b, x).to_bits(), 0x007f_ffff);
+        let lanes = plus_products_by_f64(&[x; LANES], &[a; LANES], &[b; LANES]);
+        assert_eq!(lanes.map(f32::to_bits), [0x007f_ffff; LANES]);
     }
 
     /// The product is half a unit of `x` less 2^-46 of it, too little for an f64 to show: the sum
