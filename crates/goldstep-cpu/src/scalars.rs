@@ -65,7 +65,7 @@ impl<R: Real> StepScalars<R> {
             moment: Moment {
                 beta_2: real(scalars.beta_2),
                 one_minus_beta_2: real(scalars.one_minus_beta_2),
-                epsilon_1: real(scalars.epsilon_1),
+                epsilon_1: real(scalars.epsilon_1).flush(),
             },
             relative_step_size: real(scalars.relative_step_size),
             epsilon_2: real(scalars.epsilon_2),
@@ -112,7 +112,10 @@ impl<R: Real> StepScalars<R> {
             }
             None => rms(square_sum),
         };
-        maximum(self.epsilon_2.to_f64(), rms) * self.relative_step_size.to_f64()
+        let step_size = maximum(self.epsilon_2.to_f64(), rms) * self.relative_step_size.to_f64();
+        // TensorFlow flushes the product, as it was rounded.
+        let is_flushed = R::round_from(step_size).magnitude() < R::MIN_POSITIVE;
+        if is_flushed { 0.0 } else { step_size }
     }
 
     /// The second moment below which the algebra of `rms(u)` loses digits: what is below the normal

@@ -107,8 +107,35 @@ fn equal_updates_beside_a_dead_row_agree() {
     check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
 }
 
-/// One step of ones with a gradient that repeats `pattern`, in both.
+/// The sum of the squares of a row is in the normal range, and their mean is not.
+#[test]
+fn means_below_the_normal_range_agree() {
+    let arguments = AdafactorArguments::builder().learning_rate(0.01).epsilon_1(1e-36);
+    let case = Case {
+        shapes: vec![vec![259, 535]],
+        arguments: arguments.build().unwrap(),
+        steps: 3,
+        seed: 2_490_598_220_539_482_025,
+        gradient_scale: 1e-19,
+        irregular: false,
+        spread: 0.0,
+    };
+    check::<f32>(&case, f64::from(f32::EPSILON)).unwrap();
+}
+
+/// One step with a gradient that repeats `pattern`, in both.
 fn one_step(arguments: &AdafactorArguments, shape: &[usize], start: f32, pattern: &[f32]) {
+    steps(1, arguments, shape, start, pattern);
+}
+
+/// So many of them.
+fn steps(
+    count: usize,
+    arguments: &AdafactorArguments,
+    shape: &[usize],
+    start: f32,
+    pattern: &[f32],
+) {
     let list = ParameterList::new(vec![Parameter::new("w", shape).unwrap()]).unwrap();
     let elements = shape.iter().product();
     let gradient: Vec<f32> = pattern.iter().copied().cycle().take(elements).collect();
@@ -116,8 +143,10 @@ fn one_step(arguments: &AdafactorArguments, shape: &[usize], start: f32, pattern
     let (mut ours, mut theirs) = (vec![start; elements], vec![start; elements]);
     let mut cpu = Cpu::<f32>::build(arguments, &list).unwrap();
     let mut reference = Reference::<f32>::build(arguments, &list).unwrap();
-    cpu.step(&mut [&mut ours], &gradient).unwrap();
-    reference.step(&mut [&mut theirs], &gradient).unwrap();
+    for _ in 0..count {
+        cpu.step(&mut [&mut ours], &gradient).unwrap();
+        reference.step(&mut [&mut theirs], &gradient).unwrap();
+    }
     for (at, (x, y)) in ours.iter().zip(&theirs).enumerate() {
         let allowed = 16.0 * f32::EPSILON * start.abs().max(y.abs()) + f32::MIN_POSITIVE;
         let agree = (x.is_nan() && y.is_nan()) || (x - y).abs() <= allowed;
@@ -172,6 +201,35 @@ fn squares_below_the_normal_range_are_zero() {
     one_step(&with(0.0), &[3, 3], 1.0, &[1.05e-19, 1.05e-19, 1.7e-19, 1.7e-19, 1.05e-19]);
 }
 
+/// Both products of `β₂ v + (1 − β₂)(g² + ε₁)` fall below the normal range, and their sum does not.
+#[test]
+fn products_below_the_normal_range_are_zero() {
+    for (epsilon_1, gradient) in [(0.0, 1.41e-19), (1.1e-38, 1.2e-19), (1e-37, 1e-30)] {
+        let builder = AdafactorArguments::builder().learning_rate(1.0).epsilon_1(epsilon_1);
+        let arguments = builder.build().unwrap();
+        for shape in SHAPES {
+            for count in 1..=4 {
+                steps(count, &arguments, shape, 1.0, &[gradient]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_size_below_the_normal_range_is_zero() {
+    let arguments = AdafactorArguments::builder().learning_rate(1e-37).build().unwrap();
+    for shape in SHAPES {
+        let list = ParameterList::new(vec![Parameter::new("w", shape).unwrap()]).unwrap();
+        let elements: usize = shape.iter().product();
+        let (mut ours, mut theirs) = (vec![0.0_f32; elements], vec![0.0_f32; elements]);
+        let ones = vec![1.0; elements];
+        let gradient = [Some(Gradient::Dense(&ones[..]))];
+        Cpu::build(&arguments, &list).unwrap().step(&mut [&mut ours], &gradient).unwrap();
+        Reference::build(&arguments, &list).unwrap().step(&mut [&mut theirs], &gradient).unwrap();
+        assert!(ours == theirs && theirs == vec![0.0; elements], "{shape:?}: {}", ours[0]);
+    }
+}
+
 /// Keras multiplies by the norm before it divides, and either may leave the normal range.
 #[test]
 fn a_norm_that_overflows_or_underflows_agrees() {
@@ -223,7 +281,7 @@ fn distance_of_equal_squares<T: CpuElement>(shape: &[usize], value: f64) -> f64 
 /// Half of what is allowed, in every kind of kernel.
 #[test]
 fn factors_of_equal_squares_are_exact_to_a_few_digits() {
-    let shapes: [&[usize]; 11] = [
+    let shapes: [&[usize]; 15] = [
         &[511, 15],
         &[4136, 8],
         &[4000, 3],
@@ -234,6 +292,10 @@ fn factors_of_equal_squares_are_exact_to_a_few_digits() {
         &[2000, 2],
         &[5000, 1],
         &[4, 20_000],
+        &[200, 16_400],
+        &[256, 16_400],
+        &[1, 1_000_000],
+        &[2, 600_000],
         &[64, 3, 3],
     ];
     let mut numbers = support::Numbers(12_345);

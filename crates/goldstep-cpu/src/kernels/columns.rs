@@ -13,7 +13,7 @@
 //! The first sub-pass keeps the sums of a strip of columns in registers, the second those of a row
 //! of the panel: the sums of a row pass through memory once in a panel.
 
-use super::{Clip, Extent, Line, Moment, Range, add_to, tree};
+use super::{CHAIN, Clip, Extent, Line, Moment, Range, add_to, tree};
 use crate::isa::Kernel;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
@@ -29,6 +29,9 @@ const PANEL_ELEMENTS: usize = 8 * 1024;
 /// Vectors of a panel at most. One sum of a row takes a quarter of them in one chain: longer ones
 /// cost digits, since after a first gradient of few rows all `g²/c` are about equal.
 const LONGEST_PANEL: usize = 64;
+
+/// Rows whose sums pass on in a second level. Of more rows a chunk has at most 64 panels.
+const FEW: usize = 8;
 
 /// Vectors of a panel: a function of the shape alone.
 fn vectors_per_panel(rows: usize) -> usize {
@@ -62,12 +65,24 @@ impl<T: CpuElement, C: Clip<T::Real>> Kernel for ColumnStatistics<'_, T, C> {
         let mut inverse = [Line([T::Real::ZERO; LANES]); LONGEST_PANEL];
         let columns = vectors_per_panel(gradient.rows()) * LANES;
         let mut rest = gradient;
-        for column_factor in column_factor.chunks_mut(columns) {
-            let (panel, after) = rest.split_columns(columns);
-            rest = after;
-            factors.of_panel::<T, C>(panel, clip, column_factor, &mut inverse);
-            for i in 0..panel.rows() {
-                let (s, v) = row_of_panel::<T, V, C>(panel.row(i), clip, &inverse, rest.row(i));
+        // The fewer the rows, the more panels.
+        for column_factor in column_factor.chunks_mut(columns * CHAIN) {
+            let mut own = [(V::zero(), V::zero()); FEW];
+            for column_factor in column_factor.chunks_mut(columns) {
+                let (panel, after) = rest.split_columns(columns);
+                rest = after;
+                factors.of_panel::<T, C>(panel, clip, column_factor, &mut inverse);
+                for i in 0..panel.rows() {
+                    let (s, v) = row_of_panel::<T, V, C>(panel.row(i), clip, &inverse, rest.row(i));
+                    if let Some(own) = own.get_mut(i) {
+                        *own = (own.0.add(s), own.1.add(v));
+                    } else {
+                        add_to(s, &mut row_sums[i]);
+                        add_to(v, &mut weighted_sums[i]);
+                    }
+                }
+            }
+            for (i, (s, v)) in own.into_iter().enumerate().take(gradient.rows()) {
                 add_to(s, &mut row_sums[i]);
                 add_to(v, &mut weighted_sums[i]);
             }
@@ -102,21 +117,32 @@ impl<V: Lanes> Factors<V> {
             vectors.chunks_mut(COLUMNS).zip(inverse.chunks_mut(COLUMNS)).enumerate()
         {
             let at = q * COLUMNS;
-            let mut sums = [V::zero(); COLUMNS];
-            if strip.len() == COLUMNS {
-                for i in 0..panel.rows() {
-                    add_squares::<T, V, C, COLUMNS>(panel.row(i), at, clip, &mut sums);
-                }
-            } else {
-                for i in 0..panel.rows() {
-                    for (k, sum) in sums.iter_mut().enumerate().take(strip.len()) {
-                        let mut one = [*sum];
-                        add_squares::<T, V, C, 1>(panel.row(i), at + k, clip, &mut one);
-                        *sum = one[0];
+            let mut totals = [V::zero(); COLUMNS];
+            for start in (0..panel.rows()).step_by(CHAIN) {
+                let mut sums = [V::zero(); COLUMNS];
+                let rows = start..panel.rows().min(start + CHAIN);
+                if strip.len() == COLUMNS {
+                    for i in rows {
+                        add_squares::<T, V, C, COLUMNS>(panel.row(i), at, clip, &mut sums);
+                    }
+                } else {
+                    for i in rows {
+                        for (k, sum) in sums.iter_mut().enumerate().take(strip.len()) {
+                            let mut one = [*sum];
+                            add_squares::<T, V, C, 1>(panel.row(i), at + k, clip, &mut one);
+                            *sum = one[0];
+                        }
                     }
                 }
+                if start == 0 {
+                    totals = sums;
+                    continue;
+                }
+                for (total, sum) in totals.iter_mut().zip(sums) {
+                    *total = total.add(sum);
+                }
             }
-            for ((factor, inverse), sum) in strip.iter_mut().zip(inverse).zip(sums) {
+            for ((factor, inverse), sum) in strip.iter_mut().zip(inverse).zip(totals) {
                 let new = self.moment.blend(V::load(factor), sum.div(self.count));
                 new.store(factor);
                 self.range.take_up(new);
@@ -124,13 +150,17 @@ impl<V: Lanes> Factors<V> {
             }
         }
         if !tail.is_empty() {
-            let mut sum = V::zero();
-            for i in 0..panel.rows() {
-                sum = clip.add_square(sum, V::read_head(&panel.row(i)[count * LANES..]));
+            let mut total = V::zero();
+            for start in (0..panel.rows()).step_by(CHAIN) {
+                let mut sum = V::zero();
+                for i in start..panel.rows().min(start + CHAIN) {
+                    sum = clip.add_square(sum, V::read_head(&panel.row(i)[count * LANES..]));
+                }
+                total = total.add(sum);
             }
             let mut lanes = [V::Real::ONE; LANES];
             lanes[..tail.len()].copy_from_slice(tail);
-            let new = self.moment.blend(V::load(&lanes), sum.div(self.count));
+            let new = self.moment.blend(V::load(&lanes), total.div(self.count));
             self.range.take_up_head(new, tail);
             V::splat(V::Real::ONE).div(new).store(&mut inverse[count].0);
         }

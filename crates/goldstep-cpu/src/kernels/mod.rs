@@ -49,17 +49,18 @@ pub(crate) struct Moment<R> {
 }
 
 impl<R: Real> Moment<R> {
-    /// The new running means; what falls below the normal range is zero, as in TensorFlow.
+    /// The new running means; what falls below the normal range on the way is zero, as in TensorFlow. The
+    /// mean of the squares alone may do so: Keras adds `ε₁` to each square.
     #[inline(always)]
     pub(crate) fn blend<V: Lanes<Real = R>>(self, old: V, mean: V) -> V {
         let fresh = V::splat(self.one_minus_beta_2).mul(mean.add(V::splat(self.epsilon_1)));
-        V::splat(self.beta_2).mul(old).add(fresh).flush()
+        V::splat(self.beta_2).mul(old).flush().add(fresh.flush()).flush()
     }
 
     /// The same for a single value.
     pub(crate) fn blend_one(self, old: R, mean: R) -> R {
-        let fresh = self.one_minus_beta_2 * (mean + self.epsilon_1);
-        (self.beta_2 * old + fresh).flush()
+        let fresh = (self.one_minus_beta_2 * (mean + self.epsilon_1)).flush();
+        ((self.beta_2 * old).flush() + fresh).flush()
     }
 }
 

@@ -427,13 +427,19 @@ where
 fn squares_of_row<T, V: Lanes + Memory<T>, C: Clip<V::Real>>(row: &[T], clip: C) -> V {
     let (vectors, tail) = row.as_chunks::<LANES>();
     let (mut groups, few) = vectors.as_chunks::<SUMS>();
-    let mut sum = V::zero();
+    let (mut sum, mut total) = (V::zero(), V::zero());
+    let mut runs = 0;
     while groups.len() > CHAIN {
         let (run, more) = groups.split_at(CHAIN);
         sum = sum.add(tree(squares_of_groups::<T, V, C>(run, clip)));
         groups = more;
+        runs += 1;
+        if runs == CHAIN {
+            total = total.add(sum);
+            (sum, runs) = (V::zero(), 0);
+        }
     }
-    sum = sum.add(tree(squares_of_groups::<T, V, C>(groups, clip)));
+    sum = total.add(sum).add(tree(squares_of_groups::<T, V, C>(groups, clip)));
     for vector in few {
         sum = clip.add_square(sum, V::read(vector));
     }
