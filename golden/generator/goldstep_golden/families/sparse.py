@@ -26,7 +26,7 @@ _ARGUMENTS = {
 
 
 def define():
-    """Every pattern plain; duplicates with every option; three axes; halves."""
+    """Every pattern plain; duplicates with every option; three axes; not finite; halves."""
     for name, indices in _INDICES.items():
         for dtype in ALL if name == "duplicates" else FLOATS:
             yield _case(
@@ -48,6 +48,8 @@ def define():
             )
     for dtype in FLOATS:
         yield _three_axes(dtype)
+        for name, value in (("nan", float("nan")), ("infinity", float("inf"))):
+            yield _not_finite(name, dtype, value)
 
 
 def _case(name, dtype, comment, arguments, indices):
@@ -86,5 +88,32 @@ def _three_axes(dtype):
         ["sparse"],
         {"learning_rate": 0.3},
         drawn_variables(draw, dtype, {"experts": shape}),
+        steps,
+    )
+
+
+def _not_finite(name, dtype, value):
+    """One value of a row is not finite; the scale of the update is one for all rows and slices."""
+    identifier = f"sparse-{name}-{SHORT[dtype]}"
+    draw = Draw(identifier)
+    shapes = {"embedding": (5, 2), "experts": (3, 2, 2), "bias": (4,)}
+    touched = {"embedding": [3, 1], "experts": [1], "bias": [2]}
+    steps = []
+    for index in range(2):
+        gradients = []
+        for own, shape in shapes.items():
+            values = draw.values((len(touched[own]), *shape[1:]))
+            if index == 1:
+                values.flat[0] = value
+            gradients.append(rows(dtype, touched[own], values))
+        steps.append({"gradients": gradients})
+    return case(
+        identifier,
+        dtype,
+        "One value of the second step is not finite; rows and slices without a gradient have the "
+        "scale of the update in common with it.",
+        ["sparse", "extreme"],
+        {"learning_rate": 0.3, "epsilon_1": 1e-3},
+        drawn_variables(draw, dtype, shapes),
         steps,
     )

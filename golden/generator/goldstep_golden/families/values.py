@@ -43,6 +43,7 @@ def define():
         yield from _initial(dtype)
         yield from _epsilons(dtype)
         yield _columns_apart(dtype)
+        yield from _products(dtype)
 
 
 def _zeros(dtype):
@@ -214,6 +215,30 @@ def _columns_apart(dtype):
             for _ in range(3)
         ],
     )
+
+
+def _products(dtype):
+    """Both products of the running mean are below the normal range, their sum is not."""
+    least = float(np.finfo(dtype).tiny)
+    for name, epsilon_1, value in (
+        ("gradients", 0.0, 1.3 * least**0.5),
+        ("epsilon-1", 1.28 * least, least**0.75),
+    ):
+        draw, identifier = _draw(f"products-below-normal-{name}", dtype)
+        signs = np.where(np.arange(12).reshape(MATRIX) % 3 == 0, -1.0, 1.0)
+        steps = [
+            _step(dtype, value * signs, value * signs[0], np.full((16, 2, 2), value))
+            for _ in range(3)
+        ]
+        yield _case(
+            identifier,
+            dtype,
+            "beta_2 v and (1 - beta_2)(g^2 + epsilon_1) are flushed each on its own.",
+            ["extreme", "flush_to_zero"],
+            {"epsilon_1": epsilon_1},
+            [*_variables(draw, dtype), variable(dtype, "filters", draw.values((16, 2, 2)))],
+            steps,
+        )
 
 
 def _draw(name, dtype):
