@@ -139,6 +139,17 @@ fn a_conforming_adapter_is_understood() {
     assert!(adapter.incidents().list().is_empty());
 }
 
+/// A rate is a float32, and a decimal stands for the nearest one, as in a tensor.
+#[test]
+fn a_rate_is_rounded_to_float32() {
+    let body = r#"step() { echo '{"seq":'$seq',"iterations":1,"learning_rate":0.9,"variables":[[1,2],[3]],"r":[[1],null],"v":[[5,4],[6]],"alpha":[null,0.25]}'; }
+listen"#;
+    let mut adapter = script(body, limits());
+    build(&mut adapter).unwrap();
+    let response = step(&mut adapter).unwrap();
+    assert_eq!(response.learning_rate.to_bits(), f64::from(0.9_f32).to_bits());
+}
+
 #[test]
 fn a_failure_is_seen_again_with_the_same_command_line() {
     let line = format!("sh -c '{}'", format!("{LOOP}\nlisten").replace('\'', r#"'"'"'"#));
