@@ -84,6 +84,9 @@ impl<'a> Judge<'a> {
             return Outcome::Skipped { reason };
         }
         let expectation = trial.expectation_for(&self.capabilities.expectation);
+        if let Some(reason) = self.nothing_to_compare(trial, expectation) {
+            return Outcome::Skipped { reason };
+        }
         let mut any_known = false;
         let refused_at_once = expectation.error.as_ref().is_some_and(|one| one.step.is_none());
         let can_force = self.capabilities.set_state && !refused_at_once;
@@ -115,5 +118,27 @@ impl<'a> Judge<'a> {
             }
         }
         if any_known { Outcome::KnownDifference } else { Outcome::Agrees }
+    }
+
+    /// What is wanting for a comparison, if there would be none: nothing compared is no agreement.
+    fn nothing_to_compare(&self, trial: &Trial<'_>, expectation: &Expectation) -> Option<String> {
+        if expectation.error.is_some() {
+            return None;
+        }
+        let Focus { variable, step } = self.focus;
+        if let Some(name) = variable
+            && !trial.variables.iter().any(|one| one.name == *name)
+        {
+            return Some(format!("a variable {name:?}"));
+        }
+        let steps = &expectation.steps;
+        match *step {
+            Some(step) => {
+                let is_expected = step.checked_sub(1).and_then(|index| steps.get(index)?.as_ref());
+                is_expected.is_none().then(|| format!("values expected after step {step}"))
+            }
+            None => (steps.iter().all(Option::is_none) && expectation.finalized.is_none())
+                .then(|| "an expected value".to_owned()),
+        }
     }
 }

@@ -76,7 +76,7 @@ impl Run<'_, '_> {
                             self.refusal(None, rebuilt.err())?;
                             assigned = rate;
                         }
-                        self.force(implementation, before)?;
+                        self.force(implementation, before, Some(index + 1))?;
                     }
                     None => {}
                 }
@@ -138,8 +138,13 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Starts the next step from the golden state.
-    fn force(&self, implementation: &mut dyn Implementation, golden: &Expected) -> Result<(), End> {
+    /// Starts a 1-based step, or `finalize_variable_values`, from the golden state.
+    fn force(
+        &self,
+        implementation: &mut dyn Implementation,
+        golden: &Expected,
+        step: Option<usize>,
+    ) -> Result<(), End> {
         let variables: Vec<&[f64]> = golden.variables.iter().map(|one| &**one).collect();
         let forced = implementation.set_state(&StateRequest {
             iterations: golden.iterations,
@@ -152,7 +157,6 @@ impl Run<'_, '_> {
         match forced {
             Ok(()) => Ok(()),
             Err(Failure::Error { stage, kind, message }) => {
-                let step = usize::try_from(golden.iterations).ok();
                 let finding = Finding::Refused { expected: None, stage, kind, message };
                 Err(self.diverges(step, finding))
             }
@@ -167,7 +171,7 @@ impl Run<'_, '_> {
         let last = self.starts.steps.last().and_then(Option::as_ref);
         if self.mode == Mode::Forced {
             let Some(last) = last else { return Ok(()) };
-            self.force(implementation, last)?;
+            self.force(implementation, last, None)?;
         }
         let variables = match implementation.finalize() {
             Ok(variables) => variables,

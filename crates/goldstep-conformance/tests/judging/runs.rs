@@ -8,12 +8,12 @@ use std::time::Duration;
 use goldstep_conformance::agreement::{Quantity, Role};
 use goldstep_conformance::golden::Golden;
 use goldstep_conformance::{
-    BuildRequest, Description, Failure, Focus, Implementation, KnownDifference, Report, Selection,
-    StateRequest, StepRequest, StepResponse, Subject, Watch, run,
+    BuildRequest, Description, Failure, Focus, Implementation, KnownDifference, Outcome, Report,
+    Selection, StateRequest, StepRequest, StepResponse, Subject, Watch, run,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::parrot::{Parrot, case, case_json};
+use crate::parrot::{Parrot, case, case_json, case_with, judge_as};
 
 /// Cases `a` to `e`, of which the parrot gets `c` wrong in v and in the variable.
 fn golden_of_cases() -> (tempfile::TempDir, Golden) {
@@ -168,6 +168,30 @@ fn a_broken_implementation_is_given_up() {
     assert_eq!((family.broken.len(), family.given_up), (20, 20));
     assert!(report.is_broken() && report.agrees());
     assert_eq!(*done.lock().unwrap(), 40);
+}
+
+/// Skipped is not passed, and neither is what compares nothing.
+#[test]
+fn a_run_with_nothing_to_compare_is_skipped() {
+    let bare = case_with(|case| {
+        for step in case["steps"].as_array_mut().unwrap() {
+            step["expected"] = Value::Null;
+        }
+    });
+    let whole = case();
+    let step = |step| Focus { step: Some(step), ..Focus::default() };
+    let variable = Focus { variable: Some("n".to_owned()), ..Focus::default() };
+    for (case, focus, needs) in [
+        (&bare, Focus::default(), "an expected value"),
+        (&bare, step(2), "values expected after step 2"),
+        (&whole, step(5), "values expected after step 5"),
+        (&whole, variable, "a variable \"n\""),
+    ] {
+        let (outcome, _) = judge_as(Role::Other, case, Parrot::new(case), &focus);
+        assert_eq!(outcome, Outcome::Skipped { reason: needs.to_owned() });
+    }
+    let (outcome, _) = judge_as(Role::Other, &whole, Parrot::new(&whole), &step(4));
+    assert_eq!(outcome, Outcome::Agrees);
 }
 
 #[test]
