@@ -203,6 +203,12 @@ fn a_directory_may_hold_cases_alone_and_schemas_beside_them() {
     fs::write(at("more/a.json"), case().to_string()).unwrap();
     fs::write(at("trace.schema.json"), "{}").unwrap();
     fs::write(at("other.json"), r#"{"$schema": "http://json-schema.org/x"}"#).unwrap();
+    // A case that names a schema is no schema, and is not left out.
+    let mut marked = case();
+    marked["$schema"] = json!("goldstep-case-1.schema.json");
+    fs::write(at("marked.json"), marked.to_string()).unwrap();
+    assert!(load(directory.path()).unwrap_err().contains("unknown field `$schema`"));
+    fs::remove_file(at("marked.json")).unwrap();
     let golden = load(directory.path()).unwrap();
     assert_eq!(golden.families().len(), 1);
     assert_eq!((golden.families()[0].id.as_str(), golden.families()[0].packed), ("cases", false));
@@ -358,7 +364,7 @@ fn more_series_that_contradict_themselves() {
 #[test]
 fn cases_that_contradict_themselves_are_explained() {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change); 30] = [
+    let changes: [(&str, Change); 33] = [
         ("a.json:1: format must be goldstep-case/1, got \\\"goldstep-case/9\\\"", |case| {
             case["format"] = json!("goldstep-case/9");
         }),
@@ -432,6 +438,17 @@ fn cases_that_contradict_themselves_are_explained() {
         }),
         ("steps of expected_in must have at most 1 entries, got 2", |case| {
             case["expected_in"] = json!({"keras-2.12.1": {"steps": [null, null]}});
+        }),
+        ("unknown field `colums`", |case| {
+            case["expected_in"] = json!({"old": {"steps": [{"iterations": 1, "colums": []}]}});
+        }),
+        ("expected u64", |case| {
+            let mut step = case["steps"][0]["expected"].clone();
+            step["iterations"] = json!("one");
+            case["expected_in"] = json!({"old": {"steps": [{"expected": step}]}});
+        }),
+        ("unknown field `$schema`", |case| {
+            case["$schema"] = json!("../schema/goldstep-case-1.schema.json");
         }),
         ("expected_in old must expect nothing after its error at step index 0", |case| {
             case["expected_in"] = json!({"old": {"finalized": [[1, 2]], "expected_error":

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use goldstep_core::{Constraint, DType};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::error::{GoldenError, Place, shortened};
@@ -168,19 +169,23 @@ struct RawExpectation {
 }
 
 /// What a named expectation has for a step: a record alone, or where a step of the case has it.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum RawNamedStep {
-    Record(RawExpected),
-    Step { expected: Option<RawExpected> },
-}
+#[derive(Debug)]
+struct RawNamedStep(Option<RawExpected>);
 
-impl RawNamedStep {
-    fn record(self) -> Option<RawExpected> {
-        match self {
-            Self::Record(record) => Some(record),
-            Self::Step { expected } => expected,
+impl<'de> Deserialize<'de> for RawNamedStep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Step {
+            expected: Option<RawExpected>,
         }
+        // Not an untagged enum, which says of a damaged record only that neither form fits.
+        let value = Value::deserialize(deserializer)?;
+        let record = match value.get("expected") {
+            Some(_) => Step::deserialize(value).map(|step| step.expected),
+            None => RawExpected::deserialize(value).map(Some),
+        };
+        record.map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -442,7 +447,7 @@ impl Context<'_> {
         records.resize_with(steps, || None);
         let expected = records
             .into_iter()
-            .map(|step| step.and_then(RawNamedStep::record))
+            .map(|step| step.and_then(|step| step.0))
             .map(|record| record.map(|record| self.expected(record, variables)).transpose());
         let expectation = Expectation {
             steps: expected.collect::<Result<_, _>>()?,

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -110,14 +110,18 @@ impl<'a> JsonLine<'a> {
         Place { path: self.path, line: self.number }
     }
 
-    /// Whether this is a JSON Schema, not a record.
+    /// Whether this is a JSON Schema, not a record, which may not name one but says its own format.
     pub(super) fn is_schema(self) -> bool {
         #[derive(Deserialize)]
         struct Head {
             #[serde(rename = "$schema")]
             _schema: String,
+            format: Option<IgnoredAny>,
+            steps: Option<IgnoredAny>,
         }
-        self.text.contains("\"$schema\"") && serde_json::from_str::<Head>(self.text).is_ok()
+        let is_record = |head: &Head| head.format.is_some() || head.steps.is_some();
+        let head = || serde_json::from_str::<Head>(self.text);
+        self.text.contains("\"$schema\"") && head().is_ok_and(|head| !is_record(&head))
     }
 
     /// The record, which names its format and version; another version is told from a bad record.

@@ -127,6 +127,16 @@ impl Golden {
     pub fn families(&self) -> &[Family] {
         &self.families
     }
+
+    /// Whether an implementation may claim this expectation: the project's, or one that a case has.
+    #[must_use]
+    pub fn knows_expectation(&self, name: &str) -> bool {
+        let has = |family: &Family| match &family.traces {
+            Traces::Cases(cases) => cases.iter().any(|case| case.expected_in.contains_key(name)),
+            Traces::Grid(_) => false,
+        };
+        name == "goldstep" || self.families.iter().any(has)
+    }
 }
 
 impl Family {
