@@ -80,6 +80,30 @@ fn the_command_of_a_program_s_block_gives_the_same_block() {
     assert!(!read("summary.md").contains("--backend"));
 }
 
+/// What a program's end leaves behind: for people, for CI, and for programs by kind.
+#[test]
+fn a_crash_is_no_difference() {
+    let directory = tempfile::tempdir().unwrap();
+    let body = format!(
+        "read -r start; echo \"$start\" | '{XTASK}' adapter serve reference\nread -r build; echo gone >&2; exit 3"
+    );
+    let adapter = format!("\"{}\"", program(directory.path(), &body).display());
+    let report = directory.path().join("report");
+    let report_name = report.to_str().unwrap();
+    let case = ["--case", "exclusion/exclusion-alternatives-f32", "--report", report_name];
+    let (code, said) = verify(&[&["--adapter", adapter.as_str()], &case[..]].concat());
+    assert_eq!(code, Some(2), "{said}");
+    let read = |name: &str| fs::read_to_string(report.join(name)).unwrap();
+    let json: Value = serde_json::from_str(&read("report.json")).unwrap();
+    let failure = &json["backends"][0]["families"][0]["failures"][0];
+    assert_eq!(failure["run"], "exclusion/exclusion-alternatives-f32");
+    assert_eq!(failure["kind"], "crash");
+    assert!(failure["message"].as_str().unwrap().contains("gone"), "{failure}");
+    assert!(read("summary.md").contains("BROKEN"));
+    assert!(read("junit.xml").contains("<error"));
+    assert!(read("badge.svg").contains("no usable answer"));
+}
+
 #[test]
 fn a_family_of_which_nothing_was_judged_is_no_pass() {
     let directory = tempfile::tempdir().unwrap();

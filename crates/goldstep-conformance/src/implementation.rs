@@ -287,6 +287,20 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// The kind in one word, for programs.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Error { .. } => "error",
+            Self::Skip { .. } => "skip",
+            Self::Crash { .. } => "crash",
+            Self::TimeOut { .. } => "timeout",
+            Self::Protocol { .. } => "protocol",
+        }
+    }
+}
+
 impl From<goldstep_core::Error> for Failure {
     /// A construction error; see [`Failure::at_step`] for those of a step.
     fn from(error: goldstep_core::Error) -> Self {

@@ -25,6 +25,14 @@ pub fn failures(report: &Report, causes: &[Cause]) -> String {
         let rest = thousands(differ - explained);
         let _ = writeln!(text, "and {rest} more runs differ; --family or --case shows them\n");
     }
+    text.push_str(&stale(report));
+    text
+}
+
+/// A line for each known difference that was not seen.
+pub(crate) fn stale(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
     for stale in &report.stale {
         let case = stale.case.as_deref().unwrap_or("any run");
         let _ = writeln!(

@@ -28,11 +28,14 @@ pub fn json(golden: &Golden, reports: &[(&Report, &[Cause])]) -> Value {
                 "trajectories": family.trajectories(),
             })).collect::<Vec<_>>(),
         },
-        "backends": reports.iter().map(|(report, causes)| backend(report, causes)).collect::<Vec<_>>(),
+        "backends": reports
+            .iter()
+            .map(|(report, causes)| backend(golden, report, causes))
+            .collect::<Vec<_>>(),
     })
 }
 
-fn backend(report: &Report, causes: &[Cause]) -> Value {
+fn backend(golden: &Golden, report: &Report, causes: &[Cause]) -> Value {
     json!({
         "name": report.name,
         "version": report.description.version,
@@ -48,7 +51,7 @@ fn backend(report: &Report, causes: &[Cause]) -> Value {
             FreeRuns::Sample { seed, .. } => Some(seed),
         },
         "elapsed_s": report.elapsed.as_secs_f64(),
-        "families": report.families.iter().map(family).collect::<Vec<_>>(),
+        "families": report.families.iter().map(|one| family(golden, one)).collect::<Vec<_>>(),
         "causes": causes.iter().map(|one| cause(one, report)).collect::<Vec<_>>(),
         "stale": report.stale.iter().map(|one| json!({
             "family": one.family,
@@ -59,7 +62,8 @@ fn backend(report: &Report, causes: &[Cause]) -> Value {
     })
 }
 
-fn family(report: &FamilyReport) -> Value {
+fn family(golden: &Golden, report: &FamilyReport) -> Value {
+    let runs = &golden.families()[report.family];
     json!({
         "id": report.id,
         "standing": Standing::of(Some(report)).word(),
@@ -70,6 +74,11 @@ fn family(report: &FamilyReport) -> Value {
         "skipped": report.skipped,
         "differ": report.differ.len(),
         "broken": report.broken.len(),
+        "failures": report.broken.iter().map(|(position, failure)| json!({
+            "run": runs.trial(*position).name(),
+            "kind": failure.kind(),
+            "message": failure.to_string(),
+        })).collect::<Vec<_>>(),
         "forced_only": report.forced_only,
         "given_up": report.given_up,
         "values": report.observations.compared(),

@@ -18,6 +18,9 @@ pub(super) fn badge(dossier: &Dossier<'_>) -> Markup {
         (1, 1) if whole => "agrees with tf.keras".to_owned(),
         (1, 1) => format!("agrees in {judged} of {} families", standings().count()),
         (0, 1) if judged == 0 => "not judged".to_owned(),
+        (0, 1) if dossier.entries.iter().all(|entry| entry.report.agrees()) => {
+            "no usable answer".to_owned()
+        }
         (0, 1) => "differs from tf.keras".to_owned(),
         _ => format!("{agreeing} of {all} agree with tf.keras"),
     };

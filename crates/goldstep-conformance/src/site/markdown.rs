@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{Dossier, Standing, index::family_ids, index::headline, score};
-use crate::report::standing::skipped_whole;
+use crate::report::{not_answered, stale, standing::skipped_whole};
 
-/// A table of implementations and families, and a block per cause.
+/// A table of implementations and families, a block per cause, and what else makes a run fail.
 pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
     let mut text = format!("## Goldstep conformance\n\n{}\n\n", headline(dossier));
     let names: Vec<&str> = dossier.entries.iter().map(|entry| entry.report.name.as_str()).collect();
@@ -30,6 +30,10 @@ pub(super) fn markdown(dossier: &Dossier<'_>) -> String {
                 "\n```text\n{}```\n",
                 cause.block(&entry.report.name, &entry.report.invocation)
             );
+        }
+        let others = stale(entry.report) + &not_answered(dossier.golden, entry.report);
+        if !others.is_empty() {
+            let _ = write!(text, "\n```text\n{others}```\n");
         }
     }
     text
