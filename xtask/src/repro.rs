@@ -51,8 +51,8 @@ impl Repro {
         let trial = family.trial(position);
         let steps = self.step.unwrap_or(trial.steps.len());
         ensure!(
-            steps <= trial.steps.len(),
-            "step must be at most {}, got {steps}",
+            self.step != Some(0) && steps <= trial.steps.len(),
+            "step must be 1 to {}, got {steps}",
             trial.steps.len()
         );
         let variables = match &self.variable {

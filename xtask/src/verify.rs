@@ -101,6 +101,16 @@ impl Verify {
             eprintln!("not kept for `cargo xtask bench`: {error:#}");
         }
 
+        for report in &reports {
+            let claimed = &report.description.capabilities.expectation;
+            if !golden.knows_expectation(claimed) {
+                let name = &report.name;
+                eprintln!(
+                    "{name} claims the expectation {claimed:?}, which no trace has: held against goldstep's"
+                );
+            }
+        }
+
         let suspects = mutants::suspects();
         let explained = |(subject, report): (&Subject, &Report)| {
             let oracle = backends::oracle_for(subject);

@@ -8,14 +8,15 @@ use goldstep_conformance::{
     BuildRequest, Capabilities, Failure, GradientValues, Implementation, StateField, StateRequest,
     StepRequest, StepResponse, Variable,
 };
-use goldstep_core::DType;
+use goldstep_core::{Constraint, DType};
 use serde_json::{Map, Value, json};
 
 use crate::{AGREED, FAILED};
 
 const SCHEMA: &str = include_str!("../../../golden/schema/goldstep-adapter-1.schema.json");
 
-/// Check each message of a program against the schema, in a run that tries all it announces.
+/// Check each message of a program against the schema, in a run that tries what it announces; schedules
+/// and what it computes are for `verify`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Seconds for each answer.
@@ -74,7 +75,7 @@ enum Outcome {
 type Part = fn(&mut Adapter, &Capabilities) -> Result<Outcome, String>;
 
 /// The parts of the run, in order.
-const CHECKS: [(&str, Part); 9] = [
+const CHECKS: [(&str, Part); 12] = [
     ("build and step", build_and_step),
     ("build again", build_again),
     ("every dtype", every_dtype),
@@ -82,6 +83,9 @@ const CHECKS: [(&str, Part); 9] = [
     ("set_state", set_state),
     ("intermediates", intermediates),
     ("sparse", sparse),
+    ("constraints", constraints),
+    ("exclude", exclude),
+    ("set_learning_rate", set_learning_rate),
     ("ema and finalize", ema_and_finalize),
     ("errors", errors),
 ];
@@ -135,11 +139,15 @@ impl Report {
 
 /// What usually causes a problem, by words of its description.
 fn hint(problem: &str) -> Option<&'static str> {
-    const HINTS: [(&str, &str); 15] = [
+    const FLAT: &str = "tensors are flat lists, row-major, one per variable, without nesting";
+    const HINTS: [(&str, &str); 17] = [
         ("No such file", "the command is run without a shell; give the interpreter and the file"),
         ("no answer within", "flush after each line: print(…, flush=True), fflush(stdout)"),
+        ("invalid type: sequence", FLAT),
+        ("elements, got", FLAT),
+        ("invalid type: null", "only a tensor that is not there is null; a number never is"),
         (
-            "NaN",
+            "invalid value: string",
             "JSON has no NaN and no infinity: write \"NaN\", \"Infinity\", \"-Infinity\" as strings",
         ),
         (
@@ -155,7 +163,6 @@ fn hint(problem: &str) -> Option<&'static str> {
         ("missing field", "every field of the table in adapters/README.md is needed"),
         ("unknown field", "a spelling? Fields that the protocol lacks are errors"),
         ("null below rank 2", "r and c exist from rank 2 on; write null for scalars and vectors"),
-        ("elements, got", "tensors are flat lists, row-major, one per variable, without nesting"),
         (
             "set_state",
             "set_state replaces all: iterations, variables and each state that the next step reads",
@@ -408,6 +415,69 @@ fn sparse(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String> 
         intermediates: false,
     };
     adapter.step(&request).map_err(explained).map(|_| Outcome::Done)
+}
+
+fn constraints(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String> {
+    if !can.constraints {
+        return Ok(Outcome::NotAnnounced);
+    }
+    let dtype = main_dtype(can)?;
+    let mut constrained = variables(dtype);
+    constrained[0].constraint = Some(Constraint::NonNegative);
+    let arguments = Map::from_iter([("learning_rate".to_owned(), json!(0.25))]);
+    let request = BuildRequest {
+        dtype,
+        arguments: &arguments,
+        exclude_from_weight_decay: &[],
+        variables: &constrained,
+    };
+    adapter.build(&request).map_err(explained)?;
+    let response = step(adapter, dtype, 0).map_err(explained)?;
+    match response.variables[0].iter().any(|value| *value < 0.0) {
+        true => {
+            Err("a variable with the constraint non_negative must have none below 0".to_owned())
+        }
+        false => Ok(Outcome::Done),
+    }
+}
+
+fn exclude(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String> {
+    if !can.exclude {
+        return Ok(Outcome::NotAnnounced);
+    }
+    let dtype = main_dtype(can)?;
+    let arguments = Map::from_iter([
+        ("learning_rate".to_owned(), json!(0.25)),
+        ("weight_decay".to_owned(), json!(0.5)),
+    ]);
+    let request = BuildRequest {
+        dtype,
+        arguments: &arguments,
+        exclude_from_weight_decay: &["bias".to_owned()],
+        variables: &variables(dtype),
+    };
+    adapter.build(&request).map_err(explained)?;
+    step(adapter, dtype, 0).map_err(explained).map(|_| Outcome::Done)
+}
+
+fn set_learning_rate(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String> {
+    if !can.set_learning_rate {
+        return Ok(Outcome::NotAnnounced);
+    }
+    let dtype = main_dtype(can)?;
+    build(adapter, dtype, &json!({"learning_rate": 0.25})).map_err(explained)?;
+    let (rate, own) = (json!(0.125), gradients(dtype, 0));
+    let request = StepRequest {
+        learning_rate: Some(&rate),
+        gradients: &[Some(&own[0]), Some(&own[1]), Some(&own[2])],
+        states: &StateField::ALL,
+        intermediates: false,
+    };
+    let got = adapter.step(&request).map_err(explained)?.learning_rate;
+    match (got - 0.125).abs() > 1e-9 {
+        true => Err(format!("learning_rate must be 0.125, as the step sets it, got {got}")),
+        false => Ok(Outcome::Done),
+    }
 }
 
 fn ema_and_finalize(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String> {

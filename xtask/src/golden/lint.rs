@@ -36,6 +36,8 @@ pub(super) struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
+            // The loader names the place itself.
+            0 if self.path.is_empty() => formatter.write_str(&self.text),
             0 => write!(formatter, "{}: {}", self.path, self.text),
             line => write!(formatter, "{}:{line}: {}", self.path, self.text),
         }

@@ -26,10 +26,10 @@ pub(crate) struct Golden {
     #[arg(long, conflicts_with = "lint")]
     check: bool,
     /// With --check: every combination, not a sample
-    #[arg(long, requires = "check")]
+    #[arg(long, requires = "check", conflicts_with = "lint")]
     all: bool,
     /// With --check: where no Python fits, say so and succeed
-    #[arg(long, requires = "check")]
+    #[arg(long, requires = "check", conflicts_with = "lint")]
     skip_without_python: bool,
     /// Only prove schema, sums, order, numbers, counts and ids of what is there
     #[arg(long)]
@@ -41,10 +41,10 @@ pub(crate) struct Golden {
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
     /// The Python that makes the virtual environments [default: the first fitting one]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "lint")]
     python: Option<PathBuf>,
     /// Recording processes [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "lint")]
     jobs: Option<NonZeroUsize>,
     /// A program in place of the generator, for the test of this command
     #[arg(long, value_name = "PATH", hide = true)]
@@ -124,7 +124,12 @@ fn lint_command(directory: &Path) -> Result<u8> {
         println!("{problem}");
     }
     if !problems.is_empty() {
-        println!("{} problems; `cargo xtask golden` records the traces again", problems.len());
+        let noun = if problems.len() == 1 { "problem" } else { "problems" };
+        println!(
+            "{} {noun}; git has the traces as they were committed, `cargo xtask golden` records them \
+             again",
+            problems.len()
+        );
         return Ok(DRIFTED);
     }
     println!("{} is whole ({:.1} s)", directory.display(), started.elapsed().as_secs_f64());
