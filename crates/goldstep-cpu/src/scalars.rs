@@ -61,11 +61,15 @@ impl<R: Real> StepScalars<R> {
     pub(crate) fn new(arguments: &AdafactorArguments, learning_rate: f32, iterations: u64) -> Self {
         let scalars = AdafactorScalars::of::<R>(arguments, learning_rate, iterations);
         let real = R::round_from;
+        let least = R::MIN_POSITIVE.to_f64();
+        let flush = scalars.epsilon_1 < 4.0 * least / R::DTYPE.epsilon();
+        let fresh = scalars.one_minus_beta_2 * scalars.epsilon_1;
         Self {
             moment: Moment {
                 beta_2: real(scalars.beta_2),
                 one_minus_beta_2: real(scalars.one_minus_beta_2),
                 epsilon_1: real(scalars.epsilon_1).flush(),
+                flushes: flush || scalars.beta_2 < 0.0 || fresh < 1024.0 * least,
             },
             relative_step_size: real(scalars.relative_step_size),
             epsilon_2: real(scalars.epsilon_2),
@@ -76,7 +80,7 @@ impl<R: Real> StepScalars<R> {
             }),
             clipping: scalars.clipping,
             underflow: arguments.second_moment_underflow(),
-            flush: scalars.epsilon_1 < 4.0 * R::MIN_POSITIVE.to_f64() / R::DTYPE.epsilon(),
+            flush,
             ema: scalars.ema.map(|ema| Ema {
                 momentum: real(ema.momentum),
                 one_minus_momentum: real(ema.one_minus_momentum),

@@ -185,7 +185,12 @@ mod tests {
                 shape,
                 gradient: &gradient,
                 clip: Unclipped,
-                moment: Moment { beta_2: 0.0, one_minus_beta_2: 1.0, epsilon_1: 1e-30 },
+                moment: Moment {
+                    beta_2: 0.0,
+                    one_minus_beta_2: 1.0,
+                    epsilon_1: 1e-30,
+                    flushes: false,
+                },
                 row_factor: &mut row_factor,
                 column_factor: &mut column_factor,
                 limits: Summary::limits(1e-38),

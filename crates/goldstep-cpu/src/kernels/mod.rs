@@ -46,6 +46,9 @@ pub(crate) struct Moment<R> {
     pub(crate) beta_2: R,
     pub(crate) one_minus_beta_2: R,
     pub(crate) epsilon_1: R,
+    /// Whether a product may fall below the normal range and show in the sum. Not where `ε₁` is large:
+    /// `(1 − β₂)·ε₁` does not, and `β₂·old` only where it is less than half a digit of the other.
+    pub(crate) flushes: bool,
 }
 
 impl<R: Real> Moment<R> {
@@ -54,7 +57,8 @@ impl<R: Real> Moment<R> {
     #[inline(always)]
     pub(crate) fn blend<V: Lanes<Real = R>>(self, old: V, mean: V) -> V {
         let fresh = V::splat(self.one_minus_beta_2).mul(mean.add(V::splat(self.epsilon_1)));
-        V::splat(self.beta_2).mul(old).flush().add(fresh.flush()).flush()
+        let kept = V::splat(self.beta_2).mul(old);
+        if self.flushes { kept.flush().add(fresh.flush()).flush() } else { kept.add(fresh) }
     }
 
     /// The same for a single value.
