@@ -77,6 +77,7 @@ pub struct Adafactor<T: CpuElement> {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
     pub(crate) scratch: Scratch<T::Real>,
+    pub(crate) updates: Scratch<T::Real>,
     pub(crate) copies: Copies<T>,
 }
 
@@ -120,7 +121,7 @@ impl<T: CpuElement> Adafactor<T> {
     /// Bytes of scratch memory that is kept between steps.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
-        self.scratch.bytes()
+        self.scratch.bytes() + self.updates.bytes()
     }
 
     /// Forgets `Σp²` of a parameter, because somebody may have changed it.
@@ -223,14 +224,14 @@ impl<T: CpuElement> Adafactor<T> {
         gradients: &[Option<Gradient<'_, T>>],
         work: impl FnOnce(&Context<'_, T::Real>, List<'_, P, T>) -> O + Send,
     ) -> O {
-        let Self { variables, ends, isa, threads, scratch, .. } = self;
+        let Self { variables, ends, isa, threads, scratch, updates, .. } = self;
         let parallel = match threads {
             Threads::Caller => false,
             Threads::Ambient => rayon::current_num_threads() > 1,
             Threads::Own(_) => true,
         };
         let far = ends.last().is_some_and(|&end| end >= LARGE);
-        let context = Context { isa: *isa, parallel, scratch, far };
+        let context = Context { isa: *isa, parallel, scratch, updates, far };
         let list = List { variables, parameters, gradients, ends, before: 0 };
         match threads {
             Threads::Own(pool) if parallel => pool.install(|| work(&context, list)),

@@ -80,6 +80,7 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
         };
         let plans = || variables.iter().map(|variable| variable.plan);
         let lines = plans().map(|plan| plan.scratch_lines()).max().unwrap_or(0);
+        let update_lines = plans().map(|plan| plan.update_lines()).max().unwrap_or(0);
         let tasks = plans().map(|plan| plan.tasks()).max().unwrap_or(1);
         // A task holds one array, its pass another, and each level of its tree a finished half.
         let slots = count.saturating_mul(tasks.ilog2() as usize + 3).min(tasks + 2 * count);
@@ -92,6 +93,8 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
             isa,
             threads,
             scratch: Scratch::new(count, slots, lines),
+            // A vector whose updates are kept is not split: a thread has one at a time.
+            updates: Scratch::new(count, count, update_lines),
             copies: Copies::default(),
         })
     }

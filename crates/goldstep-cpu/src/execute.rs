@@ -16,6 +16,8 @@ pub struct Context<'a, R> {
     /// Whether halves may run on different threads.
     pub(crate) parallel: bool,
     pub(crate) scratch: &'a Scratch<R>,
+    /// Where the updates of vectors are kept.
+    pub(crate) updates: &'a Scratch<R>,
     /// Whether parameters and gradients are taken to come from beyond the caches. It decides what
     /// is asked for ahead, and no bit.
     pub(crate) far: bool,

@@ -144,11 +144,18 @@ impl Plan {
         of_task.max(self.lines_of_one_task())
     }
 
-    /// Lines of scratch with which both passes over the parameter are one task: the updates of a
-    /// vector, the column sums of a matrix and then its scales; 0 for a larger parameter.
-    pub(crate) fn lines_of_one_task(&self) -> usize {
+    /// Lines in which the updates of a vector are kept between its passes; 0 for another parameter.
+    pub(crate) const fn update_lines(&self) -> usize {
         match *self {
             Self::Full { elements, .. } if elements < SPLIT => vectors(elements),
+            _ => 0,
+        }
+    }
+
+    /// Lines of scratch with which both passes over a matrix are one task: its column sums and then
+    /// its scales; 0 for another parameter.
+    pub(crate) fn lines_of_one_task(&self) -> usize {
+        match *self {
             Self::Factored { batches: 1, rows, columns, cut, .. }
                 if cut.axis == Axis::Rows && rows <= cut.chunk =>
             {

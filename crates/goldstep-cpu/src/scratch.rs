@@ -1,4 +1,5 @@
-//! Scratch lines, taken by tasks and given back: `O(threads × columns)`.
+//! Scratch lines, taken by tasks and given back: `O(threads × columns)`, and for vectors that are not
+//! split `O(threads)` of the longest of them.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};

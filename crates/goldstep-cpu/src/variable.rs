@@ -101,8 +101,11 @@ impl<T: CpuElement> Variable<T> {
             // Zero times this is not zero.
             || step_size.is_nan()
             || step_size.abs() > T::Real::MAX.to_f64();
-        let lines = self.plan.lines_of_one_task();
-        let mut slot = (lines > 0).then(|| context.slot());
+        let (lines, scratch) = match self.plan.update_lines() {
+            0 => (self.plan.lines_of_one_task(), context.scratch),
+            lines => (lines, context.updates),
+        };
+        let mut slot = (lines > 0).then(|| scratch.slot());
         let own = slot.as_deref_mut().map_or(&mut [][..], |slot| &mut slot[..lines]);
         let (update_squares, reach) =
             self.statistics(context, scalars, clipping, gradient, needs_all, own);
