@@ -13,7 +13,7 @@
 //! Where the operations of the algorithm are, by their labels in goldstep-reference:
 // A1: `StepScalars::new`. A2: `Clipping`, applied where a kernel reads an element.
 // A3: `Touched::gather`. A4: `Decayed`. A5–A7: `StepScalars::step_size`.
-// A8–A11: `Moment::blend` in the kernels `rows`, `columns`, `full`, `factors`.
+// A8–A11: `Moment::blend` in the kernels `rows`, `columns`, `full`, `factors`; `small` has its own.
 // A12, A13: `kernels::literal`, or taken together in `kernels::update`.
 // A14, A15: `matrix::statistics`, `StepScalars::divisor`. A16: `kernels::update`.
 // A17, A18: `Blend`. A19: `constrain`. A20: `Adafactor::step_trusting`.

@@ -26,7 +26,7 @@ pub struct Isa(Level);
 
 impl Isa {
     /// Plain Rust, compiled for the target's baseline. That of x86-64 does not fuse additions with
-    /// multiplications: they go through f64, and a step takes about 6 ns a parameter.
+    /// multiplications: they go through f64, and a step takes some 4 ns a parameter.
     pub const PORTABLE: Self = Self(Level::Portable);
 
     /// The instruction sets of this processor, the fastest last.

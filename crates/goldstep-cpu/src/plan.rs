@@ -15,13 +15,13 @@ const LARGE_CHUNK: usize = 512 * 1024;
 /// Elements of a task in a matrix of medium size. 512² takes 0.97 of what it took in tasks of 64 K
 /// elements: each clears, merges and finishes sums of its own.
 const MEDIUM_CHUNK: usize = 128 * 1024;
-/// Elements of a task in a vector, or in a stack of small matrices. 64 K elements take some 5 µs, about
-/// what it costs to hand them to another thread.
+/// Elements of a task in a vector, or in a stack of small matrices: they take about as long as it does
+/// to hand them to another thread.
 const SMALL_CHUNK: usize = 64 * 1024;
 /// Tasks that a parameter of medium size should have, so that a few threads end together.
 const TASKS: usize = 8;
 /// Rows that are summed in one accumulator of a column before a fold: by blocks of at least four, so
-/// that a chain has at most 64 additions. Equal squares, as clipped gradients may have, round the
+/// that a chain has at most 66 additions. Equal squares, as clipped gradients may have, round the
 /// same way at each: 128 cost 15 times epsilon, where 16 are allowed.
 const ROWS_PER_SUM: usize = 256;
 /// The same for few columns, whose rows are summed in segments.

@@ -74,7 +74,7 @@ impl<T: CpuElement> Variable<T> {
         }
     }
 
-    /// One step with a dense gradient of the parameter's shape.
+    /// One step with a gradient of the parameter's shape, or with the rows that were [`touch`](Self::touch)ed.
     pub(crate) fn step(
         &mut self,
         context: &Context<'_, T::Real>,

@@ -6,8 +6,8 @@
 //! p −= α · (u / max(1, rms(u) / d))              second pass
 //! ```
 //!
-//! A root and two divisions for each vector are what a short parameter waits for: the first pass
-//! keeps its `u` for the second, and dividing by 1 is left out.
+//! A root and two divisions for each vector are what a parameter in a cache waits for: where it is not
+//! split, the first pass keeps its `u` for the second, and dividing by 1 is left out.
 
 use goldstep_core::{Element, SecondMomentUnderflow};
 
@@ -43,7 +43,7 @@ pub(crate) struct FullStatistics<'a, T: CpuElement, C> {
     pub(crate) moment: Moment<T::Real>,
     pub(crate) underflow: SecondMomentUnderflow,
     pub(crate) second_moment: &'a mut [T::Real],
-    /// Takes up `u`, the last line filled up with zeros; empty if it is not wanted.
+    /// Takes up `u`; empty if it is not wanted. What is behind the last element is not read again.
     pub(crate) updates: &'a mut [Line<T::Real>],
 }
 
