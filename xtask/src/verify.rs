@@ -38,6 +38,10 @@ pub(crate) struct Verify {
     /// Thread counts of the cpu backend, comma-separated; each is judged as a backend of its own
     #[arg(long, value_name = "COUNT", value_delimiter = ',')]
     threads: Vec<NonZeroUsize>,
+    /// Runs that are judged at a time, and so processes of a program at once [default: one for each
+    /// core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// Where libtorch computes: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -93,7 +97,7 @@ impl Verify {
         // Before anything is judged: sources may change in the meantime.
         let keeps = self.golden.is_none() && self.device == "cpu" && selection.is_complete();
         let sources = keeps.then(bench::digest);
-        let reports = judge(&golden, &selection, &subjects)?;
+        let reports = judge(&golden, &selection, &subjects, self.jobs)?;
         // Backends come first; a program may call itself whatever it likes.
         let backends = &reports[..reports.len() - self.programs.adapter.len()];
         let kept = sources.map(|sources| bench::record(&sources?, backends));
@@ -166,7 +170,7 @@ impl Verify {
 pub(crate) fn everything(names: &[String]) -> Result<Vec<Report>> {
     let golden = Golden::load(&workspace_root().join("golden/v1"))?;
     let subjects = backends::subjects(names, "cpu", sample(seed_from_clock()), &[])?;
-    judge(&golden, &Selection::all(&golden), &subjects)
+    judge(&golden, &Selection::all(&golden), &subjects, None)
 }
 
 /// The value of `--free`.
@@ -189,8 +193,13 @@ fn seed_from_clock() -> u64 {
 }
 
 /// Judges one backend after the other, so that times do not disturb each other.
-fn judge(golden: &Golden, selection: &Selection, subjects: &[Subject]) -> Result<Vec<Report>> {
-    let threads = available_parallelism().map_or(1, usize::from);
+fn judge(
+    golden: &Golden,
+    selection: &Selection,
+    subjects: &[Subject],
+    jobs: Option<NonZeroUsize>,
+) -> Result<Vec<Report>> {
+    let threads = jobs.or_else(|| available_parallelism().ok()).map_or(1, usize::from);
     let bar = progress_bar(selection.len() as u64 * subjects.len() as u64);
     let report = |subject: &Subject| {
         bar.set_message(subject.name.clone());

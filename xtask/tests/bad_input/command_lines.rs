@@ -58,6 +58,7 @@ pub(crate) const COMMAND_LINES: &[(&str, &str, i32, &str)] = &[
         2,
         "must be above 0 and at most 86400 seconds, got 0",
     ),
+    ("verify-jobs-zero", "verify --family errors --jobs 0", 2, "invalid value '0' for '--jobs"),
     ("adapter-quotation-open", "verify --family errors --adapter '", 2, "close its quotation"),
     ("check-all-without-check", "golden --all", 2, "--check"),
     ("lint-with-check", "golden --lint --check", 2, "cannot be used with '--check'"),
