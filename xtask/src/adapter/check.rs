@@ -446,10 +446,10 @@ fn exclude(adapter: &mut Adapter, can: &Capabilities) -> Result<Outcome, String>
         return Ok(Outcome::NotAnnounced);
     }
     let dtype = main_dtype(can)?;
-    let arguments = Map::from_iter([
-        ("learning_rate".to_owned(), json!(0.25)),
-        ("weight_decay".to_owned(), json!(0.5)),
-    ]);
+    let mut arguments = Map::from_iter([("learning_rate".to_owned(), json!(0.25))]);
+    if can.arguments.iter().any(|name| name == "weight_decay") {
+        arguments.insert("weight_decay".to_owned(), json!(0.5));
+    }
     let request = BuildRequest {
         dtype,
         arguments: &arguments,
