@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{build, cargo};
+use crate::cargo::{build, cargo, cargo_in, executable};
 use crate::environment::{JAX, TENSORFLOW_2_12, TORCH};
 use crate::{AGREED, FAILED, libtorch, workspace_root};
 
@@ -223,16 +223,20 @@ impl Bench {
 fn peer_program(line: &str) -> Result<PathBuf> {
     const WITHOUT: &str = "`--peers none` does without other libraries";
     if let Some(folder) = line.strip_prefix("cargo ") {
-        let mut cargo = cargo();
-        cargo.current_dir(workspace_root().join("benches/peers").join(folder));
-        let target = workspace_root().join("target").join(format!("contestant-{folder}"));
-        let target = target.to_str().context("the target directory must be in Unicode")?;
-        return build(cargo, &["--locked", "--target-dir", target]).context(WITHOUT);
+        return executable(peer_build(folder)).context(WITHOUT);
     }
     let known = [TENSORFLOW_2_12, JAX, TORCH];
     let found = known.iter().find(|one| Some(one.name) == line.strip_prefix("python "));
     let found = found.with_context(|| format!("no environment is called {line}"))?;
     found.interpreter(None).context(WITHOUT)
+}
+
+/// Cargo that builds a peer: a workspace of its own, with nothing beside it.
+fn peer_build(folder: &str) -> Command {
+    let mut cargo = cargo_in(&workspace_root().join("benches/peers").join(folder));
+    let target = workspace_root().join("target").join(format!("contestant-{folder}"));
+    cargo.args(["build", "--release", "--locked", "--target-dir"]).arg(target);
+    cargo
 }
 
 /// What those peers are run with.
@@ -258,4 +262,20 @@ fn default_out() -> Result<PathBuf> {
     let time = output("date", &["-u", "+%Y%m%d-%H%M"])?;
     let commit = output("git", &["rev-parse", "--short=10", "HEAD"])?;
     Ok(PathBuf::from(format!("benches/results/{time}-{commit}.jsonl")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was asked for `xtask` too, which no peer's workspace has, and no run against other libraries
+    /// began.
+    #[test]
+    fn a_peer_is_built_by_itself() {
+        let cargo = peer_build("burn");
+        let folder = cargo.get_current_dir().unwrap();
+        assert!(folder.join("Cargo.lock").is_file(), "{}", folder.display());
+        let arguments: Vec<_> = cargo.get_args().collect();
+        assert!(!arguments.iter().any(|argument| *argument == "--package"), "{arguments:?}");
+    }
 }
