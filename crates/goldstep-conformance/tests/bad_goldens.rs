@@ -364,7 +364,7 @@ fn more_series_that_contradict_themselves() {
 #[test]
 fn cases_that_contradict_themselves_are_explained() {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change); 33] = [
+    let changes: [(&str, Change); 34] = [
         ("a.json:1: format must be goldstep-case/1, got \\\"goldstep-case/9\\\"", |case| {
             case["format"] = json!("goldstep-case/9");
         }),
@@ -414,6 +414,9 @@ fn cases_that_contradict_themselves_are_explained() {
         }),
         ("r of w must be null below rank 2, got a tensor", |case| {
             case["variables"][0]["shape"] = json!([2]);
+        }),
+        ("ema of w must be a tensor with use_ema, got null", |case| {
+            case["arguments"]["use_ema"] = json!(true);
         }),
         ("c of w must have 1 elements, got 2", |case| {
             case["steps"][0]["expected"]["c"] = json!([[1, 2]]);

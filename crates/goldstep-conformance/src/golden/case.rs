@@ -204,7 +204,8 @@ impl RawCase {
     /// Checks everything that a case can contradict itself in.
     pub(super) fn into_case(self, place: Place<'_>, budget: &Budget) -> Result<Case, GoldenError> {
         let dtype = dtype(place, &self.dtype)?;
-        let context = Context { place, dtype, budget };
+        let averages = self.arguments.get("use_ema") == Some(&Value::Bool(true));
+        let context = Context { place, dtype, budget, averages };
         let variables = context.variables(self.variables)?;
         let mut steps = Vec::new();
         let mut expected = Vec::new();
@@ -278,6 +279,8 @@ pub(super) struct Context<'a> {
     pub(super) place: Place<'a>,
     pub(super) dtype: DType,
     pub(super) budget: &'a Budget,
+    /// Whether every variable has an average.
+    pub(super) averages: bool,
 }
 
 impl Context<'_> {
@@ -402,6 +405,9 @@ impl Context<'_> {
         self.count("ema", raw.len(), variables.len())?;
         let tensor = |(raw, variable): (Option<RawTensor>, &Variable)| {
             let what = || format!("ema of {}", variable.name);
+            if self.averages && raw.is_none() {
+                return Err(self.place.content(what(), "be a tensor with use_ema", "null"));
+            }
             let values = raw.map(|raw| self.values(raw, variable.initial.len(), what));
             Ok(values.transpose()?.map(Tensor::from))
         };
