@@ -266,14 +266,16 @@ pub enum Failure {
     /// The implementation ended.
     #[error("crashed with {status}: {stderr}")]
     Crash {
-        /// How its process ended.
+        /// How its process ended, and on which message.
         status: String,
         /// The last lines of its standard error.
         stderr: String,
     },
     /// The implementation did not answer in time.
-    #[error("no answer within {seconds} s: {stderr}")]
+    #[error("no answer to {message} within {seconds} s: {stderr}")]
     TimeOut {
+        /// The message of the protocol that waits for one.
+        message: String,
         /// The time it had.
         seconds: f64,
         /// The last lines of its standard error.

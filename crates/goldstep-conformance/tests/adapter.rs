@@ -196,8 +196,8 @@ fn a_refused_state_is_reported_by_the_step() {
 #[test]
 fn an_early_exit_is_a_crash_with_status_and_errors() {
     let failure = failure_of("step() { echo one >&2; echo two >&2; exit 3; }; listen");
-    let expected = Failure::Crash { status: "exit status: 3".into(), stderr: "one\ntwo".into() };
-    assert_eq!(failure, expected);
+    let (status, stderr) = ("exit status: 3 on step".into(), "one\ntwo".into());
+    assert_eq!(failure, Failure::Crash { status, stderr });
     let failure = failure_of("step() { kill -9 $$; }; listen");
     assert!(matches!(&failure, Failure::Crash { status, .. } if status.contains("SIGKILL")));
     let failure = failure_of("step() { exec >&-; sleep 60; }; listen");
@@ -205,10 +205,21 @@ fn an_early_exit_is_a_crash_with_status_and_errors() {
 }
 
 #[test]
+fn a_message_that_breaks_an_adapter_is_named() {
+    // Sent together with a step.
+    let mut adapter = script("set_state() { exit 3; }; listen", limits());
+    build(&mut adapter).unwrap();
+    set_state(&mut adapter).unwrap();
+    let failure = step(&mut adapter).unwrap_err().to_string();
+    assert_eq!(failure, "crashed with exit status: 3 on set_state: ");
+}
+
+#[test]
 fn silence_is_a_time_out() {
     let begin = Instant::now();
     let failure = failure_of("step() { echo hm >&2; sleep 60; }; listen");
-    assert_eq!(failure, Failure::TimeOut { seconds: 1.5, stderr: "hm".into() });
+    let (message, stderr) = ("step".into(), "hm".into());
+    assert_eq!(failure, Failure::TimeOut { message, seconds: 1.5, stderr });
     // A byte now and then does not extend the time.
     let dribble = "step() { while :; do printf x; sleep 0.1; done; }; listen";
     assert!(matches!(failure_of(dribble), Failure::TimeOut { .. }));
@@ -279,6 +290,11 @@ fn answers_that_break_the_protocol_are_explained() {
         ("{}", "seq must be 2, got none"),
         (r#"{"seq":2}"#, "an answer to step must have iterations, got none"),
         (r#"{"seq":2,"colour":1}"#, "unknown field \"colour\""),
+        (r#"{"seq":"2"}"#, "seq: invalid type: string \"2\", expected u64"),
+        (r#"{"seq":2,"iterations":1.5}"#, "iterations: invalid type: floating point `1.5`"),
+        (r#"{"seq":2,"learning_rate":[1]}"#, "learning_rate: invalid type: sequence"),
+        (r#"{"seq":2,"error":"no"}"#, "error: invalid type: string \"no\""),
+        (r#"{"seq":2,"skip":1}"#, "skip: invalid type: integer `1`"),
         (r#"{"seq":2,"seq":2}"#, "seq must come once"),
         (r#"{"seq":2} {"seq":3}"#, "trailing characters"),
         (

@@ -142,7 +142,7 @@ fn hint(problem: &str) -> Option<&'static str> {
     const FLAT: &str = "tensors are flat lists, row-major, one per variable, without nesting";
     const HINTS: [(&str, &str); 17] = [
         ("No such file", "the command is run without a shell; give the interpreter and the file"),
-        ("no answer within", "flush after each line: print(…, flush=True), fflush(stdout)"),
+        ("no answer to", "flush after each line: print(…, flush=True), fflush(stdout)"),
         ("invalid type: sequence", FLAT),
         ("elements, got", FLAT),
         ("invalid type: null", "only a tensor that is not there is null; a number never is"),

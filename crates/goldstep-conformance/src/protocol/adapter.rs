@@ -33,9 +33,9 @@ pub struct Adapter {
     process: Option<Process>,
     /// The number of the next message; it goes on when a process is replaced.
     seq: u64,
-    /// Messages that wait to be written, with the number of the first of them.
+    /// Messages that wait to be written, and their names.
     outgoing: Vec<u8>,
-    waiting: u64,
+    waiting: Vec<&'static str>,
     case: Case,
     failures: Failures,
     incidents: Incidents,
@@ -103,7 +103,7 @@ impl Adapter {
             process: Some(process),
             seq: 1,
             outgoing: Vec::new(),
-            waiting: 0,
+            waiting: Vec::new(),
             case: Case {
                 dtype: DType::Float32,
                 variables: Vec::new(),
@@ -133,13 +133,13 @@ impl Adapter {
     }
 
     /// Begins a message; its fields follow.
-    fn begin(&mut self, command: &str) {
+    fn begin(&mut self, command: &'static str) {
         write::raw(&mut self.outgoing, "{\"command\":\"");
         write::raw(&mut self.outgoing, command);
         write::raw(&mut self.outgoing, "\",\"seq\":");
         write::json(&mut self.outgoing, &self.seq);
         self.seq += 1;
-        self.waiting += 1;
+        self.waiting.push(command);
     }
 
     /// Sends what waits and reads all answers; `read` gets the last one.
@@ -149,7 +149,7 @@ impl Adapter {
     ) -> Result<T, Failure> {
         let outcome = self.try_exchange(read);
         self.outgoing.clear();
-        self.waiting = 0;
+        self.waiting.clear();
         if let Err(failure) = &outcome
             && is_breakdown(failure)
         {
@@ -172,10 +172,11 @@ impl Adapter {
         if process.has_unread() {
             return Err(process.fault(UNASKED));
         }
-        let first = self.seq - self.waiting;
-        let mut line = process.exchange(&self.outgoing, time)?;
+        let first = self.seq - self.waiting.len() as u64;
+        let mut outgoing = &self.outgoing[..];
         let mut refused = None;
-        for seq in first..self.seq {
+        for (seq, message) in (first..self.seq).zip(&self.waiting) {
+            let line = process.exchange(std::mem::take(&mut outgoing), message, time)?;
             let answer = match Answer::read(process.line(line.clone()), self.case.bounds) {
                 Ok(answer) if answer.seq == Some(seq) => answer.accept(),
                 Ok(answer) => {
@@ -204,9 +205,6 @@ impl Adapter {
             if let Err(reason) = read_one.map(|_: Option<T>| ()) {
                 return Err(process.fault(reason));
             }
-            if !last {
-                line = process.next_line(time)?;
-            }
         }
         Err(refused.unwrap_or(Failure::Protocol { reason: "nothing was asked".to_owned() }))
     }
@@ -233,7 +231,9 @@ impl Adapter {
         };
         let note = format!("not started again after {count}");
         Some(match self.case.broken.take() {
-            Some(Failure::TimeOut { seconds, .. }) => Failure::TimeOut { seconds, stderr: note },
+            Some(Failure::TimeOut { message, seconds, .. }) => {
+                Failure::TimeOut { message, seconds, stderr: note }
+            }
             Some(Failure::Protocol { .. }) => Failure::Protocol { reason: note },
             _ => Failure::Crash { status: note, stderr: String::new() },
         })
@@ -261,7 +261,7 @@ impl Adapter {
         self.write_build(request);
         let outcome = self.try_exchange(|answer, _| answer.into_nothing());
         self.outgoing.clear();
-        self.waiting = 0;
+        self.waiting.clear();
         outcome
     }
 
@@ -300,7 +300,7 @@ const fn is_breakdown(failure: &Failure) -> bool {
 fn launch(command: &AdapterCommand) -> Result<(Process, Description, bool), Failure> {
     let mut process = Process::spawn(command)?;
     let start = format!("{{\"command\":\"start\",\"protocol\":{VERSION}}}\n");
-    let line = process.exchange(start.as_bytes(), command.limits().start)?;
+    let line = process.exchange(start.as_bytes(), "start", command.limits().start)?;
     let answer = serde_json::from_slice::<StartAnswer>(process.line(line.clone()))
         .map_err(|error| error.to_string())
         .and_then(StartAnswer::into_description);
@@ -347,7 +347,7 @@ impl Implementation for Adapter {
 
     fn build(&mut self, request: &BuildRequest<'_>) -> Result<(), Failure> {
         self.outgoing.clear();
-        self.waiting = 0;
+        self.waiting.clear();
         let given_up = self.given_up();
         if !self.case.broke_down {
             self.failures.in_a_row = 0;

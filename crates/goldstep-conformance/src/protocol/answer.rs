@@ -247,12 +247,12 @@ impl<'de> Visitor<'de> for AnswerSeed {
         let mut answer = Answer::default();
         while let Some(Name(name)) = fields.next_key()? {
             let twice = match name.as_ref() {
-                "seq" => answer.seq.replace(fields.next_value()?).is_some(),
-                "error" => answer.error.replace(fields.next_value()?).is_some(),
-                "skip" => answer.skip.replace(fields.next_value()?).is_some(),
-                "iterations" => answer.iterations.replace(fields.next_value()?).is_some(),
+                "seq" => answer.seq.replace(value(&mut fields, &name)?).is_some(),
+                "error" => answer.error.replace(value(&mut fields, &name)?).is_some(),
+                "skip" => answer.skip.replace(value(&mut fields, &name)?).is_some(),
+                "iterations" => answer.iterations.replace(value(&mut fields, &name)?).is_some(),
                 "learning_rate" => {
-                    let Number(value) = fields.next_value()?;
+                    let Number(value) = value(&mut fields, &name)?;
                     answer.learning_rate.replace(value).is_some()
                 }
                 name => {
@@ -261,7 +261,7 @@ impl<'de> Visitor<'de> for AnswerSeed {
                     };
                     let list = fields
                         .next_value_seed(ListSeed(self.0))
-                        .map_err(|error| A::Error::custom(format!("{name}: {error}")))?;
+                        .map_err(|error| in_field(name, &error))?;
                     answer.lists[position].replace(list).is_some()
                 }
             };
@@ -271,6 +271,19 @@ impl<'de> Visitor<'de> for AnswerSeed {
         }
         Ok(answer)
     }
+}
+
+/// The value of the field `name`, which an error names.
+fn value<'de, A, T>(fields: &mut A, name: &str) -> Result<T, A::Error>
+where
+    A: MapAccess<'de>,
+    T: Deserialize<'de>,
+{
+    fields.next_value().map_err(|error| in_field(name, &error))
+}
+
+fn in_field<E: serde::de::Error>(name: &str, error: &E) -> E {
+    E::custom(format!("{name}: {error}"))
 }
 
 /// A key, borrowed where it has no escapes.

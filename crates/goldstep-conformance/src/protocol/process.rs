@@ -90,8 +90,7 @@ impl Process {
         })
     }
 
-    /// The bytes of a line that [`exchange`](Self::exchange) or [`next_line`](Self::next_line)
-    /// returned; valid until the next call of either.
+    /// The bytes of a line that [`exchange`](Self::exchange) returned; valid until its next call.
     pub(super) fn line(&self, line: Range<usize>) -> &[u8] {
         &self.incoming[line]
     }
@@ -107,10 +106,12 @@ impl Process {
         self.consumed < self.incoming.len()
     }
 
-    /// Writes `outgoing` and waits for the first line of the answer, within `time` for both.
+    /// Writes `outgoing`, which may be nothing, and waits for the next line, the answer to `message`,
+    /// within `time` for both.
     pub(super) fn exchange(
         &mut self,
         outgoing: &[u8],
+        message: &str,
         time: Duration,
     ) -> Result<Range<usize>, Failure> {
         self.incoming.drain(..self.consumed);
@@ -137,19 +138,14 @@ impl Process {
                 }
                 return Ok(line);
             }
-            let ready = self.wait(pending, deadline).map_err(|()| self.time_out(time))?;
+            let ready = self.wait(pending, deadline).map_err(|()| self.time_out(message, time))?;
             if ready.stderr {
                 self.receive_errors();
             }
             if ready.stdout && self.receive()? == 0 {
-                return Err(self.crash());
+                return Err(self.crash(message));
             }
         }
-    }
-
-    /// The line after the one that was returned last, for a message that has been written already.
-    pub(super) fn next_line(&mut self, time: Duration) -> Result<Range<usize>, Failure> {
-        self.exchange(&[], time)
     }
 
     /// Marks everything received so far as read.
@@ -242,12 +238,13 @@ impl Process {
         Failure::Protocol { reason }
     }
 
-    fn time_out(&mut self, time: Duration) -> Failure {
-        Failure::TimeOut { seconds: time.as_secs_f64(), stderr: self.last_errors() }
+    fn time_out(&mut self, message: &str, time: Duration) -> Failure {
+        let (message, seconds) = (message.to_owned(), time.as_secs_f64());
+        Failure::TimeOut { message, seconds, stderr: self.last_errors() }
     }
 
-    /// The stream has ended: how the process did.
-    fn crash(&mut self) -> Failure {
+    /// The stream has ended in the place of an answer to `message`: how the process did.
+    fn crash(&mut self, message: &str) -> Failure {
         let status = if self.has_exited_within(GRACE) {
             match self.reap() {
                 Ok(status) => status.to_string(),
@@ -256,7 +253,7 @@ impl Process {
         } else {
             "standard output closed while the process ran on".to_owned()
         };
-        Failure::Crash { status, stderr: self.last_errors() }
+        Failure::Crash { status: format!("{status} on {message}"), stderr: self.last_errors() }
     }
 
     /// The last lines of standard error, what has not been read yet included.
