@@ -36,7 +36,7 @@ pub struct Row {
 pub enum Extent {
     /// A few rows for a glance, under two minutes.
     Quick,
-    /// The rows on which other libraries are measured, about half an hour.
+    /// The rows on which other libraries are measured, about an hour with all of them.
     Headline,
     /// All rows, under an hour.
     Full,

@@ -18,14 +18,14 @@ pub(crate) use verified::{digest, record};
 /// Measure steps of every implementation and of other libraries, and publish the tables
 ///
 /// Implementations have to pass the goldens first. Without a choice the headline rows and all
-/// others are measured, against all libraries: up to an hour. Ctrl-C keeps what was measured.
+/// others are measured, against all libraries: an hour and more. Ctrl-C keeps what was measured.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("extent").args(["quick", "headline", "row"])))]
 pub(crate) struct Bench {
     /// A few rows for a glance, without other libraries: under two minutes
     #[arg(long)]
     quick: bool,
-    /// Only the rows on which other libraries are measured: about half an hour
+    /// Only the rows on which other libraries are measured: about an hour
     #[arg(long)]
     headline: bool,
     /// Only rows whose name contains this; repeatable
