@@ -38,7 +38,7 @@ pub enum Extent {
     Quick,
     /// The rows on which other libraries are measured, about an hour with all of them.
     Headline,
-    /// All rows, under an hour.
+    /// All rows, an hour and more.
     Full,
 }
 

@@ -266,7 +266,7 @@ pub enum Failure {
     /// The implementation ended.
     #[error("crashed with {status}: {stderr}")]
     Crash {
-        /// How its process ended, and on which message.
+        /// How it ended; of an adapter also on which message.
         status: String,
         /// The last lines of its standard error.
         stderr: String,

@@ -204,8 +204,8 @@ impl RawCase {
     /// Checks everything that a case can contradict itself in.
     pub(super) fn into_case(self, place: Place<'_>, budget: &Budget) -> Result<Case, GoldenError> {
         let dtype = dtype(place, &self.dtype)?;
-        let averages = self.arguments.get("use_ema") == Some(&Value::Bool(true));
-        let context = Context { place, dtype, budget, averages };
+        let needs_averages = self.arguments.get("use_ema") == Some(&Value::Bool(true));
+        let context = Context { place, dtype, budget, needs_averages };
         let variables = context.variables(self.variables)?;
         let mut steps = Vec::new();
         let mut expected = Vec::new();
@@ -279,8 +279,8 @@ pub(super) struct Context<'a> {
     pub(super) place: Place<'a>,
     pub(super) dtype: DType,
     pub(super) budget: &'a Budget,
-    /// Whether every variable has an average.
-    pub(super) averages: bool,
+    /// Whether a record must have an average of every variable.
+    pub(super) needs_averages: bool,
 }
 
 impl Context<'_> {
@@ -405,7 +405,7 @@ impl Context<'_> {
         self.count("ema", raw.len(), variables.len())?;
         let tensor = |(raw, variable): (Option<RawTensor>, &Variable)| {
             let what = || format!("ema of {}", variable.name);
-            if self.averages && raw.is_none() {
+            if self.needs_averages && raw.is_none() {
                 return Err(self.place.content(what(), "be a tensor with use_ema", "null"));
             }
             let values = raw.map(|raw| self.values(raw, variable.initial.len(), what));

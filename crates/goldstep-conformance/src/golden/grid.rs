@@ -211,7 +211,8 @@ impl GridFiles<'_> {
             self.inputs.whole().versioned(TRACE_FORMAT, "goldstep-trace/1 (inputs)")?;
         same_family(place, &raw.family, family)?;
         let dtype = dtype(place, &raw.dtype)?;
-        let context = Context { place, dtype, budget, averages: false };
+        // For the inputs, which have no records.
+        let context = Context { place, dtype, budget, needs_averages: false };
         let variables = context.variables(raw.variables)?;
         let mut steps = Vec::new();
         for step in raw.steps {
