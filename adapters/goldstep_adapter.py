@@ -95,7 +95,10 @@ class Tensors:
         if not self.base64:
             return [scalar(value) for value in flat]
         if self.dtype == "bfloat16":
-            raw = (flat.view(np.uint32) >> 16).astype("<u2").tobytes()
+            bits = flat.view(np.uint32)
+            nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            quiet = (bits >> 16) | 0x40
+            raw = np.where(np.isnan(flat), quiet, nearest).astype("<u2").tobytes()
         else:
             raw = flat.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()
         return base64.b64encode(raw).decode()
@@ -230,11 +233,10 @@ class _Server:
         if isinstance(gradient, dict):
             shape = (len(gradient["indices"]), *variable.shape[1:])
             return Rows(gradient["indices"], self.tensors.read(gradient["values"], shape))
-        if isinstance(gradient, list):
-            # Of another length than the variable: the optimizer's to refuse.
-            size = int(np.prod(variable.shape))
-            return self.tensors.read(gradient, variable.shape if len(gradient) == size else (-1,))
-        return self.tensors.read(gradient, variable.shape)
+        flat = self.tensors.read(gradient, (-1,))
+        # Of another length than the variable: the optimizer's to refuse.
+        fits = flat is not None and flat.size == int(np.prod(variable.shape))
+        return flat.reshape(variable.shape) if fits else flat
 
 
 def _argument(value):

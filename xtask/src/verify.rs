@@ -56,7 +56,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     family: Vec<String>,
     /// Only these runs: family/number or family/id, comma-separated
-    #[arg(long, value_name = "FAMILY/ID", value_delimiter = ',')]
+    #[arg(long, value_name = "FAMILY/ID")]
     case: Vec<String>,
     /// Only this variable
     #[arg(long, value_name = "NAME")]

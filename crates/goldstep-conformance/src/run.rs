@@ -199,7 +199,7 @@ pub fn run(
         family.broken.sort_by_key(|(position, _)| *position);
     }
     let mut stale = if selection.is_complete() { register.stale(golden) } else { Vec::new() };
-    // A run that ended before says nothing about what comes later in it.
+    // A run that ended before, or was not tried, says nothing about what comes later in it.
     stale.retain(|entry| !families.iter().any(|family| family.cut_off(entry, golden)));
     Ok(Report {
         name: subject.name.clone(),
@@ -284,13 +284,16 @@ impl Shared<'_> {
 }
 
 impl FamilyReport {
-    /// Whether a run that the entry names differs from tf.keras or has no answer.
+    /// Whether a run that the entry names differs from tf.keras, has no answer, or may be among
+    /// those that were not tried.
     fn cut_off(&self, entry: &KnownDifference, golden: &Golden) -> bool {
         let family = &golden.families()[self.family];
         let case = entry.case.as_ref().map(|case| family.position(case));
         let named = |position: &usize| case.is_none_or(|case| case == Some(*position));
         self.id == entry.family
-            && (self.differ.iter().any(|(position, _)| named(position))
+            && (self.given_up > 0
+                || !self.skipped.is_empty()
+                || self.differ.iter().any(|(position, _)| named(position))
                 || self.broken.iter().any(|(position, _)| named(position)))
     }
 

@@ -63,7 +63,8 @@ impl Selection {
     }
 
     /// The runs of `families` (none: all) whose names are `cases` (none: all), looked at through
-    /// `focus`. A case is `family/id`, or an id alone.
+    /// `focus`. A case is `family/id`, or an id alone; several may stand in one string, with commas
+    /// between them.
     ///
     /// # Errors
     /// A name, a variable or a step that nothing matches.
@@ -89,19 +90,27 @@ impl Selection {
                 candidates.iter().map(|(index, family)| (*index, (0..family.len()).collect())),
             );
         }
-        for name in cases {
+        let of_name = |name: &str| -> Vec<(usize, usize)> {
             let found = candidates.iter().filter_map(|(index, family)| {
                 let own = name.strip_prefix(&family.id).and_then(|rest| rest.strip_prefix('/'));
                 let by_name = own.and_then(|id| family.position(id));
                 by_name.or_else(|| family.position(name)).map(|position| (*index, position))
             });
-            let found: Vec<(usize, usize)> = found.collect();
-            if found.is_empty() {
-                let families = listed(candidates.iter().map(|(_, family)| family.id.as_str()));
-                return Err(SelectionError::Case { families, name: name.clone() });
-            }
-            for (index, position) in found {
-                runs.entry(index).or_default().push(position);
+            found.collect()
+        };
+        for names in cases {
+            // The id of a case that stands alone may itself hold a comma.
+            let whole = !of_name(names).is_empty();
+            let names = if whole { vec![names.as_str()] } else { names.split(',').collect() };
+            for name in names {
+                let found = of_name(name);
+                if found.is_empty() {
+                    let families = listed(candidates.iter().map(|(_, family)| family.id.as_str()));
+                    return Err(SelectionError::Case { families, name: name.to_owned() });
+                }
+                for (index, position) in found {
+                    runs.entry(index).or_default().push(position);
+                }
             }
         }
         for positions in runs.values_mut() {

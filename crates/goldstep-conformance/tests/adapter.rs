@@ -139,17 +139,6 @@ fn a_conforming_adapter_is_understood() {
     assert!(adapter.incidents().list().is_empty());
 }
 
-/// A rate is a float32, and a decimal stands for the nearest one, as in a tensor.
-#[test]
-fn a_rate_is_rounded_to_float32() {
-    let body = r#"step() { echo '{"seq":'$seq',"iterations":1,"learning_rate":0.9,"variables":[[1,2],[3]],"r":[[1],null],"v":[[5,4],[6]],"alpha":[null,0.25]}'; }
-listen"#;
-    let mut adapter = script(body, limits());
-    build(&mut adapter).unwrap();
-    let response = step(&mut adapter).unwrap();
-    assert_eq!(response.learning_rate.to_bits(), f64::from(0.9_f32).to_bits());
-}
-
 #[test]
 fn a_failure_is_seen_again_with_the_same_command_line() {
     let line = format!("sh -c '{}'", format!("{LOOP}\nlisten").replace('\'', r#"'"'"'"#));
@@ -279,6 +268,17 @@ fn endless_standard_error_is_cut() {
     let failure = failure_of("step() { yes error >&2; }; listen");
     let Failure::TimeOut { stderr, .. } = failure else { panic!("{failure}") };
     assert!(stderr.ends_with("error") && stderr.len() < 200, "{}", stderr.len());
+}
+
+/// Complaints that never let up, in a pipe that is always ready, do not extend the time.
+#[test]
+#[cfg(target_os = "linux")]
+fn complaints_do_not_extend_the_time() {
+    let begin = Instant::now();
+    let flood = "step() { exec perl -e 'fcntl(STDERR, 1031, 1 << 20); syswrite(STDERR, q(e) x 65536) while 1'; }; listen";
+    let failure = failure_of(flood);
+    assert!(matches!(failure, Failure::TimeOut { .. }), "{failure}");
+    assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -417,6 +417,22 @@ fn what_an_adapter_started_ends_with_it() {
         drop(adapter);
         assert!(is_gone(&child), "{body}");
     }
+}
+
+/// An adapter that has left its process group ends all the same, and nobody waits for it.
+#[test]
+fn a_process_that_left_its_group_ends_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("process");
+    let leave = "exec perl -e 'setpgrp(0, getpgrp(getppid())); sleep 600'";
+    let body = format!("build() {{ echo $$ > {}; {leave}; }}; listen", file.display());
+    let begin = Instant::now();
+    let mut adapter = script(&body, limits());
+    build(&mut adapter).unwrap_err();
+    drop(adapter);
+    let process = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    assert!(is_gone(&process));
+    assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

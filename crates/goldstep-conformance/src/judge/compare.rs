@@ -50,7 +50,10 @@ impl Run<'_, '_> {
         let (expected, response) = (step.expected, step.response);
         #[expect(clippy::cast_precision_loss, reason = "counts of steps are far below 2^53")]
         let iterations = [expected.iterations as f64, response.iterations as f64];
-        let rates = [expected.learning_rate, response.learning_rate];
+        // The rate is a float32 whatever the variables are, and as in a tensor a decimal stands for
+        // the nearest one: who answers with the 0.9 it was built with is right.
+        let rate = DType::Float32.round(response.learning_rate);
+        let rates = [expected.learning_rate, rate];
         for (quantity, [expected, actual]) in
             [(Quantity::Iterations, iterations), (Quantity::LearningRate, rates)]
         {

@@ -111,9 +111,6 @@ impl<'a> Answer<'a> {
         states: &[StateField],
         intermediates: &[&str],
     ) -> Result<StepResponse, String> {
-        // The rate is a float32 whatever the variables are, and as in a tensor a decimal stands for the
-        // nearest one: a template that answers the 0.9 it was built with is right.
-        let learning_rate = self.learning_rate.take().map(|rate| DType::Float32.round(rate));
         let missing = |name: &str| format!("an answer to step must have {name}, got none");
         let whole = |shape: &[usize]| Some(product(shape));
         let factor = |elements: fn(&[usize]) -> usize| {
@@ -121,7 +118,7 @@ impl<'a> Answer<'a> {
         };
         let mut response = StepResponse {
             iterations: self.iterations.take().ok_or_else(|| missing("iterations"))?,
-            learning_rate: learning_rate.ok_or_else(|| missing("learning_rate"))?,
+            learning_rate: self.learning_rate.take().ok_or_else(|| missing("learning_rate"))?,
             variables: required("variables", self.tensors("variables", dtype, variables, whole)?)?,
             ..StepResponse::default()
         };

@@ -97,9 +97,7 @@ impl Process {
 
     /// Whether something came that no line accounted for.
     pub(super) fn has_unread(&mut self) -> bool {
-        if self.consumed == self.incoming.len()
-            && self.wait(false, Instant::now()).is_ok_and(|ready| ready.stdout)
-        {
+        if self.consumed == self.incoming.len() && self.wait(false, Instant::now()).stdout {
             // An end of the stream is found by the next exchange, with its status.
             let _end = self.receive();
         }
@@ -138,7 +136,12 @@ impl Process {
                 }
                 return Ok(line);
             }
-            let ready = self.wait(pending, deadline).map_err(|()| self.time_out(message, time))?;
+            let ready = self.wait(pending, deadline);
+            // What is here already counts, should this process itself have been stopped meanwhile;
+            // standard error does not, or a program that never ceases to complain would have for ever.
+            if !ready.stdout && Instant::now() >= deadline {
+                return Err(self.time_out(message, time));
+            }
             if ready.stderr {
                 self.receive_errors();
             }
@@ -164,9 +167,8 @@ impl Process {
         }
     }
 
-    /// Waits until one of the pipes is ready; an error when the deadline passes before.
-    fn wait(&self, writing: bool, deadline: Instant) -> Result<Ready, ()> {
-        let nothing = Ready { stdout: false, stderr: false };
+    /// Waits until one of the pipes is ready, a signal comes, or the deadline.
+    fn wait(&self, writing: bool, deadline: Instant) -> Ready {
         let input = self.stdin.as_ref().filter(|_| writing).map(AsFd::as_fd);
         let errors = self.stderr.as_ref().map(AsFd::as_fd);
         let mut fds = vec![PollFd::new(&self.stdout, PollFlags::IN)];
@@ -177,16 +179,10 @@ impl Process {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => Err(()),
-            Ok(_) => {
-                let is_ready = |position: usize| !fds[position].revents().is_empty();
-                Ok(Ready { stdout: is_ready(0), stderr: errors.is_some() && is_ready(1) })
-            }
-            Err(_) if left.is_zero() => Err(()),
-            // Interrupted by a signal: the caller looks again.
-            Err(_) => Ok(nothing),
-        }
+        // An interruption by a signal leaves nothing ready: the caller looks again.
+        let _number = poll(&mut fds, Some(&timeout));
+        let is_ready = |position: usize| !fds[position].revents().is_empty();
+        Ready { stdout: is_ready(0), stderr: errors.is_some() && is_ready(1) }
     }
 
     /// Reads once from standard output; 0 at its end.
@@ -260,8 +256,7 @@ impl Process {
     fn last_errors(&mut self) -> String {
         // Bounded, since a program may write faster than this reads.
         for _ in 0..64 {
-            let now = Instant::now();
-            if !self.wait(false, now).is_ok_and(|ready| ready.stderr) {
+            if !self.wait(false, Instant::now()).stderr {
                 break;
             }
             self.receive_errors();
@@ -291,13 +286,23 @@ impl Process {
     }
 
     /// Kills the group and takes the exit status of its leader.
+    ///
+    /// # Errors
+    /// A leader that does not end: one of another user, say, which may not be killed.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         // Before the leader is reaped: afterwards its number might belong to something else.
         let mut groups = groups();
         kill_group(self.child.id());
+        // It may have left its group.
+        let _gone = self.child.kill();
         groups.remove(&self.child.id());
         drop(groups);
         self.reaped = true;
+        // What may not be killed can still find the end of its input.
+        self.stdin = None;
+        if !self.has_exited_within(GRACE) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not end"));
+        }
         self.child.wait()
     }
 
@@ -328,7 +333,7 @@ fn pid(id: u32) -> Option<Pid> {
 
 fn kill_group(id: u32) {
     if let Some(pid) = pid(id) {
-        // An error means that nothing of the group is left.
+        // An error means that nothing of the group is left, or that none of it may be killed.
         let _gone = kill_process_group(pid, Signal::KILL);
     }
 }

@@ -53,12 +53,13 @@ pub fn serve(
     output: impl Write,
 ) -> Result<(), ServeError> {
     let mut lines = Lines::new(input);
-    let mut server = Server { implementation, case: None, answer: Vec::new(), output };
+    let mut server = Server { implementation, case: None, answer: Vec::new(), complete: 0, output };
     while let Some(line) = lines.next_line()? {
         let line = std::str::from_utf8(line).map_err(|error| message(error.to_string()))?;
         if !server.answer(line)? {
             break;
         }
+        server.complete = server.answer.len();
         // The next message may be here already: then the answers leave together.
         if !lines.has_line() {
             server.flush()?;
@@ -78,18 +79,30 @@ struct Case {
     variables: Vec<Variable>,
 }
 
-struct Server<'a, W> {
+struct Server<'a, W: Write> {
     implementation: &'a mut dyn Implementation,
     case: Option<Case>,
     /// Answers that have not been written yet.
     answer: Vec<u8>,
+    /// Bytes of `answer` that are whole lines.
+    complete: usize,
     output: W,
+}
+
+/// Whatever ends the server, a panic of the implementation included, what was answered leaves: or
+/// the judge would blame an earlier message.
+impl<W: Write> Drop for Server<'_, W> {
+    fn drop(&mut self) {
+        self.answer.truncate(self.complete);
+        let _broken_pipe = self.flush();
+    }
 }
 
 impl<W: Write> Server<'_, W> {
     fn flush(&mut self) -> Result<(), ServeError> {
         self.output.write_all(&self.answer)?;
         self.answer.clear();
+        self.complete = 0;
         Ok(self.output.flush()?)
     }
 
@@ -377,6 +390,8 @@ impl<R: Read> Lines<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use goldstep_core::Constraint;
 
     use super::*;
@@ -387,6 +402,7 @@ mod tests {
         description: Description,
         variables: Vec<Vec<f64>>,
         iterations: u64,
+        panics: bool,
         log: Vec<String>,
     }
 
@@ -414,7 +430,7 @@ mod tests {
                 source: "here".into(),
                 capabilities,
             };
-            Self { description, variables: vec![], iterations: 0, log: vec![] }
+            Self { description, variables: vec![], iterations: 0, panics: false, log: vec![] }
         }
     }
 
@@ -474,6 +490,7 @@ mod tests {
         }
 
         fn finalize(&mut self) -> Result<Vec<Vec<f64>>, Failure> {
+            assert!(!self.panics, "as it was told");
             Ok(self.variables.clone())
         }
     }
@@ -579,6 +596,22 @@ mod tests {
         );
         let (text, _) = answers(&mut Adder::new(), &build);
         assert_eq!(text, "{\"seq\":1,\"skip\":\"constraints\"}\n");
+    }
+
+    /// Or the judge would blame the message before.
+    #[test]
+    fn what_was_answered_leaves_before_an_end() {
+        let (text, result) =
+            answers(&mut Adder::new(), &format!("{BUILD}{{\"command\":\"dance\",\"seq\":2}}\n"));
+        result.unwrap_err();
+        assert_eq!(text, "{\"seq\":1}\n");
+
+        let mut output = Vec::new();
+        let mut adder = Adder { panics: true, ..Adder::new() };
+        let input = format!("{BUILD}{{\"command\":\"finalize\",\"seq\":2}}\n");
+        let serving = AssertUnwindSafe(|| serve(&mut adder, input.as_bytes(), &mut output));
+        std::panic::catch_unwind(serving).unwrap_err();
+        assert_eq!(output, b"{\"seq\":1}\n");
     }
 
     #[test]

@@ -3,20 +3,23 @@
 use maud::{Markup, html};
 
 use super::{Dossier, Standing};
+use crate::run::FamilyReport;
 
-/// `goldstep | 3 of 3 agree`; green only if something was judged of each family.
+/// `goldstep | 3 of 3 agree`; green only if something was judged of each family that there is, chosen
+/// or not.
 pub(super) fn badge(dossier: &Dossier<'_>) -> Markup {
     let all = dossier.entries.len();
     let agreeing =
         dossier.entries.iter().filter(|entry| entry.report.agrees() && !entry.report.is_broken());
     let agreeing = agreeing.count();
     let families = || dossier.entries.iter().flat_map(|entry| &entry.report.families);
-    let standings = || families().map(|family| Standing::of(Some(family)));
-    let judged = standings().filter(|standing| *standing != Standing::Skipped).count();
-    let whole = judged == standings().count();
+    let is_judged = |family: &&FamilyReport| Standing::of(Some(*family)) != Standing::Skipped;
+    let judged = families().filter(is_judged).count();
+    let wanted = all * dossier.golden.families().len();
+    let whole = judged == wanted;
     let right = match (agreeing, all) {
         (1, 1) if whole => "agrees with tf.keras".to_owned(),
-        (1, 1) => format!("agrees in {judged} of {} families", standings().count()),
+        (1, 1) => format!("agrees in {judged} of {wanted} families"),
         (0, 1) if judged == 0 => "not judged".to_owned(),
         (0, 1) if dossier.entries.iter().all(|entry| entry.report.agrees()) => {
             "no usable answer".to_owned()

@@ -9,6 +9,8 @@ mod junit;
 mod markdown;
 mod plot;
 
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::{fs, io};
 
@@ -98,6 +100,9 @@ fn page_name(report: &Report, family: &FamilyReport) -> String {
     format!("{}--{}.html", plain(&report.name), plain(&family.id))
 }
 
+/// Bytes of a part of a file's name before it is cut: two parts have to fit into 255.
+const LONGEST_NAME: usize = 96;
+
 /// A name as a part of a file's name: another one for every name, `--` nowhere in it.
 fn plain(name: &str) -> String {
     let mut text = String::new();
@@ -109,6 +114,13 @@ fn plain(name: &str) -> String {
             'A'..='Z' => text.extend(['~', '~', c.to_ascii_lowercase()]),
             _ => text.extend(format!("~{:x}~", u32::from(c)).chars()),
         }
+    }
+    if text.len() > LONGEST_NAME {
+        // Writing to a string cannot fail.
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        text.truncate(LONGEST_NAME);
+        let _ = write!(text, "~~~{:016x}", hasher.finish());
     }
     if text.ends_with('-') { text + "~" } else { text }
 }
@@ -216,6 +228,11 @@ mod tests {
         let plain: BTreeSet<String> = names.iter().map(|name| plain(name)).collect();
         assert_eq!(plain.len(), names.len(), "{plain:?}");
         assert!(plain.iter().all(|name| !name.contains("--") && !name.contains(['/', '.'])));
+        // Any two fit into a file's name.
+        let long =
+            ["漢".repeat(200), "漢".repeat(201), "a-".repeat(99)].map(|name| super::plain(&name));
+        assert!(long.iter().all(|name| name.len() < 120 && !name.contains("--")), "{long:?}");
+        assert_ne!(long[0], long[1]);
     }
 
     #[test]

@@ -178,13 +178,29 @@ fn counts_and_constant_rates_are_exact() {
     assert_eq!(first(judge(&case, parrot)), (Mode::Free, Some(3), Quantity::LearningRate));
 }
 
+/// A rate is a float32, and a decimal stands for the nearest one, as in a tensor.
+#[test]
+fn a_rate_is_rounded_to_float32() {
+    let case = case_with(|case| {
+        for step in case["steps"].as_array_mut().unwrap() {
+            if let Some(expected) = step.get_mut("expected") {
+                expected["learning_rate"] = json!(0.9_f32);
+            }
+        }
+    });
+    for (rate, agrees) in [(0.9, true), (0.9 - 0.8 * EPS, false)] {
+        let parrot = Parrot::tweaked(&case, move |_, _, response| response.learning_rate = rate);
+        assert_eq!(judge(&case, parrot) == Outcome::Agrees, agrees);
+    }
+}
+
 #[test]
 fn rates_of_schedules_may_be_off_by_eight_eps() {
     let schedule = json!({"class_name": "CosineDecay", "config": {}});
     let constructed = case_with(|case| case["arguments"]["learning_rate"] = schedule.clone());
     let assigned = case_with(|case| case["steps"][0]["learning_rate"] = schedule.clone());
     for case in [constructed, assigned] {
-        for (error, agrees) in [(8.0, true), (8.5, false)] {
+        for (error, agrees) in [(8.0, true), (9.0, false)] {
             let parrot = Parrot::tweaked(&case, move |at, _, response| {
                 response.learning_rate += if at == 3 { error * EPS / 2.0 } else { 0.0 };
             });

@@ -133,6 +133,22 @@ fn known_differences_must_differ() {
     }
 }
 
+/// What was not tried is not known to agree.
+#[test]
+fn a_known_difference_that_was_not_tried_is_not_stale() {
+    let (_directory, golden) = golden_of_cases();
+    let crash = || Failure::Crash { status: "1".to_owned(), stderr: String::new() };
+    for failure in [Failure::Skip { reason: "sleep".to_owned() }, crash()] {
+        let make = move || -> Result<Box<dyn Implementation>, Failure> {
+            Ok(Box::new(Parrot { construct: Some(failure.clone()), ..Parrot::new(&case()) }))
+        };
+        let subject = Subject::new("absent", Role::Other, make);
+        let subject = subject.with_known_differences(vec![known(Some("a"), Quantity::V)]);
+        let report = run(&golden, &Selection::all(&golden), &subject, 1, &|_| {}).unwrap();
+        assert_eq!(report.stale, []);
+    }
+}
+
 #[test]
 fn reports_do_not_depend_on_threads() {
     let (_directory, golden) = golden_of_cases();
