@@ -14,7 +14,8 @@ and in Rust `Checkpoint::load("run.safetensors")`. The other way round:
 
 The layout of the file is that of the crate goldstep-checkpoint, `goldstep-checkpoint/1`: what the
 optimizer keeps, what the variables hold, and the constructor's arguments with the learning rate in
-force. What it cannot express is refused: constraints other than NonNeg, schedules of your own.
+force. Constraints other than NonNeg cannot be expressed and are refused. Of a schedule that is not
+one of tf.keras 2.12's the file only says that there was one: whoever resumes gives it again.
 """
 
 import json
@@ -25,6 +26,16 @@ import zlib
 import numpy as np
 
 FORMAT = "goldstep-checkpoint/1"
+# Whose arguments the file can hold; any other one has to be given again.
+CUSTOM = "Custom"
+SCHEDULES = (
+    "ExponentialDecay",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "InverseTimeDecay",
+    "CosineDecay",
+    "CosineDecayRestarts",
+)
 DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 SIZES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 
@@ -57,6 +68,11 @@ def optimizer(path):
 
     document, _ = read(path)
     config = {key: _number(value) for key, value in document["arguments"].items()}
+    rate = config["learning_rate"]
+    _check(
+        not (isinstance(rate, dict) and rate["class_name"] == CUSTOM),
+        f"{path} was saved with a schedule of your own: construct the optimizer yourself",
+    )
     _check(
         "second_moment_underflow" not in config,
         "second_moment_underflow must be match_keras, got finite: tf.keras has nothing like it",
@@ -70,6 +86,8 @@ def restore(path, optimizer, variables, names=None):
     Nothing is assigned before everything is checked. States that Goldstep kept in float32 for
     float16 and bfloat16 variables are rounded to the variable's type.
     """
+    import tensorflow as tf
+
     variables = list(variables)
     names = [v.name.split(":")[0] for v in variables] if names is None else list(names)
     document, tensors = read(path)
@@ -86,6 +104,15 @@ def restore(path, optimizer, variables, names=None):
                 f"weight decay of {variable.name} must be {parameter['weight_decay']}, got {decays};"
                 " call exclude_from_weight_decay as before",
             )
+    rate = document["arguments"]["learning_rate"]
+    scheduled = isinstance(
+        optimizer._learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule
+    )
+    _check(
+        scheduled == isinstance(rate, dict),
+        f"learning_rate must be {'a schedule' if isinstance(rate, dict) else 'a number'}"
+        f" as in {path}, got {optimizer._learning_rate}",
+    )
     if not getattr(optimizer, "_built", False):
         optimizer.build(variables)
     _, slots = _slots(optimizer, variables)
@@ -96,14 +123,14 @@ def restore(path, optimizer, variables, names=None):
             values["second_moment"] = _rebuilt(values["row_factor"], values["column_factor"])
         if "average" in slot and values["average"] is None:
             _check(document["iterations"] == 0, f"average/{name} must be in {path}, got none")
-            del values["average"]
+            # An average starts as its variable, whose saved value is not the one it was built with.
+            values["average"] = tensors.get(f"variable/{name}", variable.numpy())
         assignments += [(slot[kind], value) for kind, value in values.items()]
         if f"variable/{name}" in tensors:
             assignments.append((variable, tensors[f"variable/{name}"]))
     for variable, value in assignments:
         variable.assign(np.asarray(value).astype(variable.dtype.base_dtype.as_numpy_dtype))
-    rate = document["arguments"]["learning_rate"]
-    if not isinstance(rate, dict):
+    if not scheduled:
         optimizer.learning_rate = _number(rate)
 
 
@@ -144,12 +171,12 @@ def _slots(optimizer, variables):
         slot = {kind: remaining.pop(0) for kind in [*kinds, "second_moment"]}
         if averages:
             slot["average"] = averages[index]
-        for kind, value in slot.items():
-            if kind in ("average", "second_moment"):
-                same = value.shape == variable.shape
-                _check(
-                    same, f"{value.name} must be of {variable.name}: give the list in build order"
-                )
+        place = optimizer._index_dict.get(optimizer._var_key(variable))
+        _check(
+            place == index,
+            f"variable {index} must be the one the optimizer was built with, got {variable.name}:"
+            " give the list in build order",
+        )
         slots.append(slot)
     # A constant learning rate is a variable of the optimizer, but not of this list in 2.12.
     rest = [v.name for v in remaining if "learning_rate" not in v.name]
@@ -186,7 +213,20 @@ def _arguments(optimizer):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         return value
 
-    return plain(optimizer.get_config())
+    config = plain(optimizer.get_config())
+    rate = config["learning_rate"]
+    if isinstance(rate, dict) and not _can_hold(type(optimizer._learning_rate), rate["config"]):
+        config["learning_rate"] = {"class_name": CUSTOM, "config": {}}
+    return config
+
+
+def _can_hold(schedule, config):
+    """Whether a file can: other classes of such a name are not Keras's, and later ones warm up."""
+    from tensorflow.keras.optimizers import schedules
+
+    name = schedule.__name__
+    warms_up = config.get("warmup_target") is not None or config.get("warmup_steps")
+    return name in SCHEDULES and schedule is getattr(schedules, name) and not warms_up
 
 
 def _number(value):

@@ -1,9 +1,10 @@
 """Records migrations between tf.keras and Goldstep, and judges the way back. Needs tf.keras 2.12.1.
 
+    python record.py refuse DIR    what an export must not, and must, put into a file
     python record.py record DIR    train in tf.keras, export after 5 steps, go on to 15
     python record.py judge DIR     import what Goldstep exported after 10 steps, go on to 15, judge
 
-`cargo xtask migration` runs both with the Rust side between them; the small files of `record` are
+`cargo xtask migration` runs them with the Rust side between them; the small files of `record` are
 committed beside the Rust test, which needs no Python.
 
 For each case CASE there are CASE.exported.safetensors (the checkpoint after 5 steps),
@@ -80,6 +81,76 @@ def path(directory, case, part):
     return os.path.join(directory, f"{case}.{part}.safetensors")
 
 
+class Warm(schedules.LearningRateSchedule):
+    """A schedule of somebody's own."""
+
+    def __call__(self, step):
+        return 0.1 / (1.0 + tf.cast(step, tf.float32))
+
+    def get_config(self):
+        return {}
+
+
+def refuse(directory):
+    file = os.path.join(directory, "refuse.safetensors")
+    pair = [tf.Variable([1.0, 2.0], name=name) for name in ("a", "b")]
+
+    def refused(call, *words):
+        try:
+            call()
+        except ValueError as error:
+            assert all(word in str(error) for word in words), error
+        else:
+            raise AssertionError(f"must be refused: {words}")
+
+    # States are never those of another variable of the same shape.
+    trained = Adafactor(learning_rate=0.1)
+    trained.apply_gradients(zip([tf.constant([1.0, 2.0]), tf.constant([3.0, 4.0])], pair))
+    refused(lambda: goldstep_keras.export(trained, pair[::-1], file), "build order")
+    goldstep_keras.export(trained, pair, file)
+    refused(
+        lambda: goldstep_keras.restore(file, trained, pair[::-1], names=["a", "b"]), "build order"
+    )
+
+    # Nothing is assigned before a schedule is seen to be in the place of a number.
+    decaying = Adafactor(learning_rate=schedules.CosineDecay(0.1, 10))
+    decaying.build(pair)
+    refused(lambda: goldstep_keras.restore(file, decaying, pair), "learning_rate", "a number")
+    assert int(decaying.iterations.numpy()) == 0
+    goldstep_keras.export(decaying, pair, file)
+    refused(lambda: goldstep_keras.restore(file, trained, pair), "learning_rate", "a schedule")
+
+    # A schedule of one's own is named and given again.
+    own = Adafactor(learning_rate=Warm())
+    own.build(pair)
+    goldstep_keras.export(own, pair, file)
+    rate = goldstep_keras.read(file)[0]["arguments"]["learning_rate"]
+    assert rate == {"class_name": "Custom", "config": {}}, rate
+    refused(lambda: goldstep_keras.optimizer(file), "schedule of your own")
+    goldstep_keras.restore(file, Adafactor(learning_rate=Warm()), pair)
+
+    # Averages start from the saved values, not from those the variables were built with.
+    fresh = Adafactor(use_ema=True)
+    fresh.build(pair)
+    document_file = os.path.join(directory, "fresh.safetensors")
+    goldstep_keras.export(fresh, pair, document_file)
+    _without_averages(document_file)
+    others = [tf.Variable([5.0, 6.0], name=name) for name in ("a", "b")]
+    restored = Adafactor(use_ema=True)
+    goldstep_keras.restore(document_file, restored, others)
+    averages = [a.numpy().tolist() for a in restored._model_variables_moving_average]
+    assert averages == [v.numpy().tolist() for v in pair], averages
+    print("refused and restored as it should be")
+
+
+def _without_averages(file):
+    """As Goldstep writes a file before the first step."""
+    document, tensors = goldstep_keras.read(file)
+    kept = {name: value for name, value in tensors.items() if not name.startswith("average/")}
+    parts = (document["iterations"], document["arguments"], document["parameters"])
+    goldstep_keras._write(file, *parts, kept)
+
+
 def record(directory):
     for case in CASES:
         optimizer, variables, gradients = build(case)
@@ -142,7 +213,7 @@ def compare(expected, actual, epsilon, scale):
 
 
 if __name__ == "__main__":
-    commands = {"record": record, "judge": judge}
+    commands = {"refuse": refuse, "record": record, "judge": judge}
     if len(sys.argv) != 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](sys.argv[2])

@@ -246,7 +246,7 @@ impl Checkpoint {
     /// long names that the header would exceed 32 MiB, which [`load`](Self::load) refuses.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let path = path.as_ref();
-        replace(path, |file| self.write(file))?;
+        replace(path, |file| self.write(file)).map_err(|error| error.of_file(path))?;
         tracing::info!(path = %path.display(), iterations = self.state.iterations, "checkpoint saved");
         Ok(())
     }
@@ -272,12 +272,14 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is missing, truncated, damaged, of another kind or version, or in which a tensor
-    /// is missing, superfluous, or of the wrong shape or type.
+    /// is missing, superfluous, or of the wrong shape or type: in an [`Io`](CheckpointError::Io) or a
+    /// [`File`](CheckpointError::File), which name it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
-        let file = File::open(path)
-            .map_err(|source| CheckpointError::io("open", path.display().to_string(), source))?;
-        let checkpoint = Self::read(&mut BufReader::new(file))?;
+        let checkpoint = File::open(path)
+            .map_err(|source| CheckpointError::io("open", "checkpoint", source))
+            .and_then(|file| Self::read(&mut BufReader::new(file)))
+            .map_err(|error| error.of_file(path))?;
         let iterations = checkpoint.state.iterations;
         tracing::info!(path = %path.display(), iterations, "checkpoint loaded");
         Ok(checkpoint)

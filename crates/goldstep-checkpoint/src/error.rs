@@ -1,6 +1,7 @@
 //! Why a file could not be written, read or used.
 
 use std::io;
+use std::path::Path;
 
 use goldstep_core::DType;
 use thiserror::Error;
@@ -20,6 +21,14 @@ pub enum CheckpointError {
         path: String,
         /// The reason.
         source: io::Error,
+    },
+    /// Any other of these errors, of this file.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<CheckpointError>,
     },
     /// The file is something else.
     #[error("file must be a Goldstep checkpoint in the safetensors format, got {got}")]
@@ -142,6 +151,15 @@ pub enum CheckpointError {
 impl CheckpointError {
     pub(crate) fn io(operation: &'static str, path: impl Into<String>, source: io::Error) -> Self {
         Self::Io { operation, path: path.into(), source }
+    }
+
+    /// The same error, with the name of the file.
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        let path = path.display().to_string();
+        match self {
+            Self::Io { operation, source, .. } => Self::Io { operation, path, source },
+            other => Self::File { path, source: Box::new(other) },
+        }
     }
 
     pub(crate) fn header(

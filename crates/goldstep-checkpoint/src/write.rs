@@ -65,14 +65,12 @@ pub(crate) fn replace(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let shown = || path.display().to_string();
-    let (temporary, mut file) =
-        create_beside(path).map_err(|source| CheckpointError::io("create", shown(), source))?;
+    let io = |operation| move |source| CheckpointError::io(operation, "checkpoint", source);
+    let (temporary, mut file) = create_beside(path).map_err(io("create"))?;
     let written = write(&mut file).and_then(|()| {
-        file.sync_all().map_err(|source| CheckpointError::io("flush", shown(), source))?;
+        file.sync_all().map_err(io("flush"))?;
         drop(file);
-        fs::rename(&temporary, path)
-            .map_err(|source| CheckpointError::io("replace", shown(), source))?;
+        fs::rename(&temporary, path).map_err(io("replace"))?;
         sync_directory(path);
         Ok(())
     });

@@ -343,6 +343,12 @@ fn saving_replaces_the_file_or_leaves_it() {
     assert!(matches!(error, CheckpointError::Io { operation: "create", .. }), "{error}");
     let error = Checkpoint::load(&nowhere).unwrap_err();
     assert!(matches!(error, CheckpointError::Io { operation: "open", .. }), "{error}");
+    assert!(error.to_string().starts_with(&format!("open {}: ", nowhere.display())), "{error}");
+
+    // Of ten files the damaged one is named.
+    fs::write(&path, "after").unwrap();
+    let error = Checkpoint::load(&path).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{}: file must be", path.display())), "{error}");
 }
 
 #[test]

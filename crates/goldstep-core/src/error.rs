@@ -7,7 +7,7 @@ use thiserror::Error;
 pub enum Stage {
     /// While arguments or lists are validated, before any step.
     Construct,
-    /// In a call that would have changed parameters; nothing was changed.
+    /// In a call that would have changed parameters; what [`Error`] says of it holds.
     Step,
 }
 
@@ -24,7 +24,8 @@ impl Stage {
 
 /// An argument, a list, a gradient or a state that cannot be used.
 ///
-/// A call that returns an error has changed nothing.
+/// A call that returns an error has changed nothing, but for [`Error::Backend`](Self::Backend): a
+/// library that fails in mid-call may leave changed what came before the parameter it names.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {

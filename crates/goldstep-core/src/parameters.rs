@@ -41,13 +41,16 @@ pub enum Layout {
 }
 
 /// Name, shape and treatment of one parameter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Parameter {
     name: String,
     shape: Vec<usize>,
     elements: usize,
     constraint: Option<Constraint>,
-    decays: bool,
+    /// By the caller, whatever its name is.
+    exempt: bool,
+    /// By a pattern that is found in its name.
+    excluded: bool,
 }
 
 impl Parameter {
@@ -69,7 +72,8 @@ impl Parameter {
                 shape: shape.to_vec(),
                 elements: shape.iter().product(),
                 constraint: None,
-                decays: true,
+                exempt: false,
+                excluded: false,
             }),
             _ => Err(Error::ShapeOverflow { name, shape: shape.to_vec() }),
         }
@@ -82,10 +86,12 @@ impl Parameter {
         self
     }
 
-    /// The same parameter, exempt from weight decay.
+    /// The same parameter, exempt from weight decay whatever
+    /// [`exclude_from_weight_decay`](ParameterList::exclude_from_weight_decay) says, as one of Keras's
+    /// `var_list`.
     #[must_use]
     pub const fn without_weight_decay(mut self) -> Self {
-        self.decays = false;
+        self.exempt = true;
         self
     }
 
@@ -116,7 +122,7 @@ impl Parameter {
     /// Whether weight decay applies.
     #[must_use]
     pub const fn decays(&self) -> bool {
-        self.decays
+        !(self.exempt || self.excluded)
     }
 
     /// How its second moment is kept.
@@ -183,6 +189,14 @@ impl Parameter {
     }
 }
 
+/// Two parameters are equal if an optimizer treats them in the same way, whoever exempted them.
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        let treatment = |one: &Self| (one.constraint, one.decays());
+        self.name == other.name && self.shape == other.shape && treatment(self) == treatment(other)
+    }
+}
+
 /// The parameters of an optimizer, in the order of every later call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterList {
@@ -206,8 +220,9 @@ impl ParameterList {
         }
     }
 
-    /// Exempts every parameter in whose name one of the patterns is found from weight decay; all
-    /// others decay again, as a second call replaces the first in Keras.
+    /// Exempts every parameter in whose name one of the patterns is found from weight decay, beside
+    /// those that were made [`without_weight_decay`](Parameter::without_weight_decay). A second call
+    /// replaces the first, as in Keras.
     ///
     /// # Errors
     /// A pattern that is not a regular expression; nothing is changed then.
@@ -224,7 +239,7 @@ impl ParameterList {
             }
         })?;
         for parameter in &mut self.parameters {
-            parameter.decays = !excluded.is_match(&parameter.name);
+            parameter.excluded = excluded.is_match(&parameter.name);
         }
         Ok(())
     }
@@ -367,5 +382,19 @@ mod tests {
         let error = list.exclude_from_weight_decay(&["b", "("]).unwrap_err();
         assert!(matches!(&error, Error::Pattern { pattern, .. } if pattern == "("), "{error}");
         assert!(list[0].decays() && !list[1].decays());
+    }
+
+    #[test]
+    fn who_is_exempt_stays_so_whatever_the_patterns_say() {
+        let parameter = |name| Parameter::new(name, &[2]).unwrap();
+        let list = vec![parameter("embedding").without_weight_decay(), parameter("bias")];
+        let mut list = ParameterList::new(list).unwrap();
+        for (patterns, bias) in [(&["bias"][..], false), (&[], true)] {
+            list.exclude_from_weight_decay(patterns).unwrap();
+            assert_eq!([list[0].decays(), list[1].decays()], [false, bias]);
+        }
+        assert_ne!(list[0], parameter("embedding"));
+        list.exclude_from_weight_decay(&["bias"]).unwrap();
+        assert_eq!(list[1], parameter("bias").without_weight_decay());
     }
 }

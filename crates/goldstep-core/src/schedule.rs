@@ -36,7 +36,9 @@ pub enum Schedule {
     },
     /// `values[i]` while the iteration is at most `boundaries[i]`, then the last value.
     PiecewiseConstantDecay {
-        /// Iterations, increasing; fractions are cut off, as Keras casts them to int64.
+        /// Iterations, in ascending order; fractions are cut off, as Keras casts them to int64. In an
+        /// iteration of two intervals, which descending ones give, Keras fails and here the first
+        /// one counts.
         boundaries: Vec<f64>,
         /// One value more than boundaries.
         values: Vec<f64>,

@@ -30,7 +30,7 @@
 //! |---|---|---|
 //! | `cpu`, the default | `goldstep::cpu::Adafactor<T>` | slices or ndarray views of f32, f64, bf16 or f16; blocked, multithreaded, vectorised |
 //! | `reference` | `goldstep::reference::Adafactor<T>` | slices of f32, f64, bf16 or f16; slow, obviously right |
-//! | `torch` | `goldstep::torch::Optimizer`, `goldstep::torch::Adafactor` | tensors of `tch`, on any device of libtorch |
+//! | `torch` | `goldstep::torch::Optimizer`, `goldstep::torch::Adafactor` | tensors of `tch`, on CPU and CUDA |
 //!
 //! # Guide
 //!
@@ -39,7 +39,7 @@
 //!
 //! # Other features
 //!
-//! `serde`: [`AdafactorArguments`] as Keras's configuration in any serde format.
+//! `serde`: [`AdafactorArguments`] as Keras's configuration in JSON, or any serde format that describes itself and has a null.
 //!
 //! # Logs
 //!

@@ -203,6 +203,17 @@ impl AdafactorArguments {
         self.learning_rate.assign(learning_rate)
     }
 
+    /// Assigns the weight decay of the next steps.
+    ///
+    /// # Errors
+    /// A decay that a builder would refuse; nothing is changed then.
+    pub fn assign_weight_decay(&mut self, weight_decay: Option<f64>) -> Result<(), Error> {
+        let next = Self { weight_decay, ..self.clone() };
+        next.validate()?;
+        *self = next;
+        Ok(())
+    }
+
     /// The one clipping that applies: `clipnorm`, else `global_clipnorm`, else `clipvalue`.
     #[must_use]
     pub fn gradient_clipping(&self) -> GradientClipping {
@@ -434,6 +445,15 @@ mod tests {
     fn frequency_0_never_overwrites() {
         let arguments = builder().use_ema(true).ema_overwrite_frequency(0).build().unwrap();
         assert_eq!(arguments.ema().unwrap().overwrite_frequency, None);
+    }
+
+    #[test]
+    fn a_decay_is_assigned_or_refused() {
+        let mut arguments = builder().build().unwrap();
+        arguments.assign_weight_decay(Some(0.25)).unwrap();
+        assert_eq!(arguments.weight_decay(), Some(0.25));
+        assert!(arguments.assign_weight_decay(Some(-1.0)).is_err());
+        assert_eq!(arguments.weight_decay(), Some(0.25));
     }
 
     #[test]

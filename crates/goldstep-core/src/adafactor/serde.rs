@@ -1,4 +1,6 @@
-//! The arguments in any serde format, as the map that is Keras's configuration.
+//! The arguments as the map that is Keras's configuration, in any serde format that describes
+//! itself and has a null, as JSON does and TOML does not: absent is not null where Keras's default is
+//! another.
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
