@@ -118,7 +118,8 @@ impl<T: CpuElement> Adafactor<T> {
         self.variables.iter().map(Variable::state_bytes).sum()
     }
 
-    /// Bytes of scratch memory that is kept between steps.
+    /// Bytes of scratch memory that is kept between steps for the threads. What a sparse gradient needs
+    /// is not included: its rows, or all of its parameter where a step reads all of that.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
         self.scratch.bytes() + self.updates.bytes()

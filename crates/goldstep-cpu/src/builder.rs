@@ -37,7 +37,8 @@ impl<'a, T: CpuElement> AdafactorBuilder<'a, T> {
     }
 
     /// The number of threads. Default: those of the rayon pool that calls a step, so that a pool
-    /// of the caller's own is respected.
+    /// of the caller's own is respected; outside any it is rayon's global one, which
+    /// [`build`](Self::build) then starts.
     pub const fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self

@@ -40,15 +40,16 @@
 //! with the literal formula, and from one more read where it does not, so that infinities and NaN
 //! appear where they do in Keras.
 //!
-//! A sparse gradient touches only its rows of a parameter from rank 2 on; in a store, of `Σp²` only
-//! the runs of some 2,048 elements in which they lie are read again, for 64 bytes kept for each run.
-//! Decay, averages, constraints and the second moment of a vector need all of it.
+//! A sparse gradient touches only its rows of a parameter from rank 2 on. In a store, of a matrix's
+//! `Σp²` only the runs of some 2,048 elements in which they lie are read again, for 64 bytes kept for
+//! each run: blocks of some 32,768 up to 64 columns, and all of a parameter from rank 3 on or of few
+//! and very long rows. Decay, averages, constraints and the second moment of a vector need all of it.
 //!
 //! # Where it differs from Keras
 //!
 //! For bf16 and f16 parameters all arithmetic, the factors and the averages are f32. ε₁ is then not
 //! rounded to zero, sums do not overflow, and small updates of averages are not lost. Rows of a
-//! sparse gradient are clipped and summed in their own type first, as in Keras.
+//! sparse gradient are clipped in f32 too, and summed in their own type, as in Keras.
 #![doc = include_str!("../BOUND.md")]
 
 mod adafactor;

@@ -27,7 +27,7 @@ const ROWS_PER_SUM: usize = 256;
 /// The same for few columns, whose rows are summed in segments.
 const NARROW_ROWS_PER_SUM: usize = 4096;
 /// Elements of a run in which the update works before its sum of squares passes into f64.
-const BLOCK: usize = 32 * 1024;
+pub(crate) const BLOCK: usize = 32 * 1024;
 /// Elements from which on a list of parameters, or a short matrix, and its gradients are taken to lie
 /// in no cache.
 pub(crate) const LARGE: usize = 4 * 1024 * 1024;
@@ -179,11 +179,15 @@ impl Cut {
         if columns > WIDE_COLUMNS && rows <= SHORT_ROWS {
             // Long pieces of each row where they come from memory: 1.89 -> 1.72 of the bound at
             // 8 × 1,000,000. Out of a cache they are no better.
-            let elements_per_block = if rows * columns < LARGE { BLOCK } else { 16 * BLOCK };
+            // Not longer than there, so that sums stay short and scales in a cache.
+            let columns_per_block = match rows * columns {
+                ..LARGE => BLOCK / rows,
+                LARGE.. => (16 * BLOCK / rows).min(2 * BLOCK),
+            };
             Self {
                 axis: Axis::Columns,
                 chunk: (target / rows).next_multiple_of(64),
-                block: (elements_per_block / rows).next_multiple_of(64),
+                block: columns_per_block.next_multiple_of(64),
             }
         } else {
             let most = if columns <= NARROW { NARROW_ROWS_PER_SUM } else { ROWS_PER_SUM };
@@ -221,7 +225,10 @@ mod tests {
         assert_eq!(cut(4096, 4096).chunk, 128);
         assert_eq!(cut(8192, 8192).chunk, 64);
         assert_eq!(cut(1_000_000, 8).chunk, 4096);
-        assert_eq!(cut(8, 1_000_000), Cut { axis: Axis::Columns, chunk: 65536, block: 65536 });
+        for (rows, chunk) in [(8, 65536), (1, 524_288)] {
+            let cut = cut(rows, 16_000_000 / rows);
+            assert_eq!(cut, Cut { axis: Axis::Columns, chunk, block: 65536 });
+        }
     }
 
     #[test]

@@ -16,11 +16,12 @@
 //! of a vector, and where the literal formula may make something of nothing: `0 · (1 / √0)` is NaN.
 
 use crate::execute::Context;
+use crate::kernels::Extent;
 use crate::kernels::factors::{ExtentOf, Rest};
 use crate::matrix::{Region, SomeRows, literal_squares, statistics_of_rows};
 use crate::pass::Pass;
-use crate::plan::Plan;
-use crate::real::CpuElement;
+use crate::plan::{BLOCK, Plan};
+use crate::real::{CpuElement, Real};
 use crate::scalars::{Clipping, StepScalars};
 use crate::summary::{Summary, mean_of};
 use crate::tile::Tile;
@@ -136,7 +137,7 @@ impl<T: CpuElement> Touched<T> {
             let factors = (&mut own_rows[..], column_factor);
             let mut finding = statistics_of_rows(context, cut, scalars, some, factors);
             copy_out(touched, own_rows, row_factor);
-            finding.row = context.isa.run(ExtentOf { factor: row_factor });
+            finding.row = extent_of(context, row_factor);
             let (summary, squares) = finding.regular(rows, scalars.least_second_moment())?;
             summaries.fill(summary);
             return Some(squares);
@@ -204,6 +205,15 @@ pub(crate) fn literal_statistics<T: CpuElement>(
         literal_squares(context, cut, scalars.unclipped(), scalars.underflow, mean, region, &mut [])
     };
     all.map(of_one).fold(0.0, |total, squares| total + squares)
+}
+
+/// The extent of a factor, its sum in halves: equal values in one long chain round the same way.
+fn extent_of<R: Real>(context: &Context<'_, R>, factor: &[R]) -> Extent {
+    if factor.len() <= BLOCK {
+        return context.isa.run(ExtentOf { factor });
+    }
+    let (left, right) = factor.split_at(factor.len() / 2);
+    extent_of(context, left).join(extent_of(context, right))
 }
 
 /// Puts some rows of `per_row` values together.

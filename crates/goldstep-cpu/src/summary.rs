@@ -83,7 +83,8 @@ impl<R: Real> Summary<R> {
     /// describes it. The same conditions as for one.
     pub(crate) fn limits(least_kept: f64) -> Limits<R> {
         let (low, high) = Self::range();
-        let (low, high) = (low.max(least_kept), high.min(1.0 / low));
+        let low = low.max(least_kept);
+        let high = high.min(1.0 / low);
         Limits {
             low: R::round_from(low),
             high: R::round_from(high),

@@ -3,6 +3,7 @@
 use goldstep_core::{Constraint, Element, Layout, Parameter};
 
 use crate::execute::{Context, Split, each_block, fold};
+use crate::kernels::elements::IsFlushed;
 use crate::kernels::full::FullStatistics;
 use crate::kernels::small::{BATCH, SmallFinding, SmallStatistics};
 use crate::kernels::{Line, Unclipped};
@@ -109,21 +110,29 @@ impl<T: CpuElement> Variable<T> {
         let own = slot.as_deref_mut().map_or(&mut [][..], |slot| &mut slot[..lines]);
         let (update_squares, reach) =
             self.statistics(context, scalars, clipping, gradient, needs_all, own);
-        if update_squares.to_bits() == 0 {
-            // No gradient is in the normal range: only the literal formula makes zeros of them.
-            self.summaries.iter_mut().for_each(Summary::make_literal);
+        let gradient = gradient.values(&self.touched);
+        let mut scale = UpdateScale::new(step_size, scalars.divisor(update_squares, elements));
+        if update_squares.to_bits() == 0 && !self.summaries.is_empty() {
+            // No square of the gradient is in the normal range.
+            let is_finite = scale.quotient.is_some();
+            if is_finite && reach == Reach::All && is_flushed(context, gradient) {
+                // All of it counts as zero, and so does any finite multiple.
+                scale = UpdateScale::new(0.0, 1.0);
+            } else {
+                // Only the literal formula makes zeros of what is below it.
+                self.summaries.iter_mut().for_each(Summary::make_literal);
+            }
         }
         let update = Pass {
             context,
             clipping,
             decay,
-            scale: UpdateScale::new(step_size, scalars.divisor(update_squares, elements)),
+            scale,
             underflow: scalars.underflow,
             ema: scalars.ema,
             constraint: self.constraint,
         };
         let average = self.average.as_deref_mut();
-        let gradient = gradient.values(&self.touched);
         let square_sum = match (&self.moments, self.plan) {
             (Moments::Full(second_moment), Plan::Full { cut, .. }) => {
                 update.full(cut, parameter, gradient, average, (second_moment, own))
@@ -277,6 +286,13 @@ impl<T: CpuElement> Variable<T> {
             _ => Vec::new(),
         }
     }
+}
+
+/// Whether all of a gradient counts as zero: a frozen layer's, or that of an expert without tokens.
+fn is_flushed<T: CpuElement>(context: &Context<'_, T::Real>, gradient: &[T]) -> bool {
+    let leaf = |part: Tile<'_, T>| context.isa.run(IsFlushed { elements: part.elements() });
+    let whole = Tile::new(gradient, gradient.len());
+    fold(context, (Axis::Columns, SPLIT), whole, &leaf, &|left, right| left && right)
 }
 
 /// Where the gradient of a step is.

@@ -201,6 +201,38 @@ fn squares_below_the_normal_range_are_zero() {
     one_step(&with(0.0), &[3, 3], 1.0, &[1.05e-19, 1.05e-19, 1.7e-19, 1.7e-19, 1.05e-19]);
 }
 
+/// The gradient of a frozen layer, or of an expert without tokens.
+#[test]
+fn gradients_of_zeros_agree() {
+    let builder = || AdafactorArguments::builder().learning_rate(0.1);
+    for arguments in [
+        builder(),
+        builder().clipnorm(0.5),
+        builder().global_clipnorm(0.5),
+        builder().clipvalue(0.5),
+        builder().weight_decay(0.1),
+        builder().clip_threshold(1e-6),
+    ] {
+        let arguments = arguments.build().unwrap();
+        for shape in SHAPES.into_iter().chain([&[257, 130][..], &[40, 3, 3], &[2, 16_400]]) {
+            for pattern in [&[0.0][..], &[-1e-40, 0.0], &[0.0, 1e-25]] {
+                for start in [0.0, 1.0] {
+                    steps(2, &arguments, shape, start, pattern);
+                }
+            }
+        }
+    }
+}
+
+/// In one chain of additions equal squares round the same way at each, in the longest rows too.
+#[test]
+fn equal_elements_of_few_long_rows_agree() {
+    let arguments = AdafactorArguments::builder().learning_rate(0.5).build().unwrap();
+    for rows in 1..=4 {
+        one_step(&arguments, &[rows, 4_500_000 / rows], 0.3, &[0.7]);
+    }
+}
+
 /// Both products of `β₂ v + (1 − β₂)(g² + ε₁)` fall below the normal range, and their sum does not.
 #[test]
 fn products_below_the_normal_range_are_zero() {

@@ -193,3 +193,24 @@ fn a_second_moment_of_nothing_is_noticed_in_other_rows() {
         assert_eq!(bits(&ours), bits(&theirs), "{shape:?}");
     }
 }
+
+/// The mean of millions of row factors, half of them equal, is that of a dense gradient.
+#[test]
+fn equal_rows_of_a_long_matrix_agree_with_dense_ones() {
+    let (rows, columns) = (2_000_000, 2);
+    let list = ParameterList::new(vec![Parameter::new("w", &[rows, columns]).unwrap()]).unwrap();
+    let arguments = AdafactorArguments::builder().learning_rate(1.0).build().unwrap();
+    let indices: Vec<i64> = (0..rows as i64).step_by(2).collect();
+    let values = vec![0.3_f64; indices.len() * columns];
+    let dense = |at: usize| if (at / columns).is_multiple_of(2) { 0.3 } else { 0.0 };
+    let dense: Vec<f64> = (0..rows * columns).map(dense).collect();
+    let step = |gradient: Gradient<'_, f64>| {
+        let mut w = vec![1.0; rows * columns];
+        Cpu::build(&arguments, &list).unwrap().step(&mut [&mut w], &[Some(gradient)]).unwrap();
+        w
+    };
+    let some = step(Gradient::Sparse { indices: &indices, values: &values });
+    for (x, y) in some.iter().zip(step(Gradient::Dense(&dense))) {
+        assert!((x - y).abs() <= 4.0 * f64::EPSILON, "{x} instead of {y}");
+    }
+}

@@ -200,11 +200,13 @@ impl<T: Element> ParameterState<T> {
         for b in 0..batches {
             let r = &self.row_factor[b * rows..(b + 1) * rows];
             let c = &self.column_factor[b * columns..(b + 1) * columns];
-            let root = Real::mean(r.iter().copied(), rows).sqrt();
+            let mean = Real::mean(r.iter().copied(), rows);
+            let root = mean.sqrt();
             for (i, r) in r.iter().enumerate() {
                 for (j, c) in c.iter().enumerate() {
                     let at = (b * rows + i) * columns + j;
-                    if v[at] == zero {
+                    // Where all of r is 0 its mean is too, and `v` is no number.
+                    if v[at] == zero || (*r == zero && mean == zero) {
                         let kept = *r != zero && *c != zero;
                         u[at] = if kept { g[at] * r.rsqrt() * (root * c.rsqrt()) } else { zero };
                     }

@@ -1,5 +1,5 @@
-//! A dead row and a dead column of one matrix, on the backends in host memory: NaN as in Keras by
-//! default, the exact algebra's result on request.
+//! A dead row and a dead column of one matrix, and a dead slice, on the backends in host memory: NaN
+//! as in Keras by default, the exact algebra's result on request.
 
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
@@ -51,11 +51,41 @@ fn both<T: Element, O: HostOptimizer<T>>() {
     assert!(exact.iter().any(|value| *value < 0.9), "the run moves: {exact:?}");
 }
 
+/// A slice without a gradient and no ε₁, an expert without tokens say: its factors are 0 throughout.
+fn dead_slice<T: Element, O: HostOptimizer<T>>() {
+    for [rows, columns] in [[3, 40], [300, 7], [2, 600], [1, 1]] {
+        for underflow in [SecondMomentUnderflow::MatchKeras, SecondMomentUnderflow::Finite] {
+            let builder = AdafactorArguments::builder().learning_rate(0.5).epsilon_1(0.0);
+            let arguments = builder.second_moment_underflow(underflow).build().unwrap();
+            let parameter = Parameter::new("w", &[2, rows, columns]).unwrap();
+            let parameters = ParameterList::new(vec![parameter]).unwrap();
+            let mut optimizer = O::build(&arguments, &parameters).unwrap();
+            let slice = rows * columns;
+            let mut gradient = vec![T::round_from(0.0); 2 * slice];
+            gradient[slice..].fill(T::round_from(0.5));
+            let mut w = vec![T::round_from(1.0); 2 * slice];
+            for _ in 0..STEPS {
+                optimizer.step(&mut [&mut w], &[Some(Gradient::Dense(&gradient))]).unwrap();
+            }
+            let w: Vec<f64> = w.into_iter().map(Element::to_f64).collect();
+            if underflow == SecondMomentUnderflow::MatchKeras {
+                assert!(w.iter().all(|value| value.is_nan()), "{rows} x {columns}: {w:?}");
+            } else {
+                let (dead, alive) = w.split_at(slice);
+                let unmoved = dead.iter().all(|value| value.to_bits() == 1.0_f64.to_bits());
+                let moved = alive.iter().all(|value| *value < 0.9);
+                assert!(unmoved && moved, "{rows} x {columns}: {w:?}");
+            }
+        }
+    }
+}
+
 macro_rules! backends {
     ($($name:ident: $element:ty, $optimizer:ty;)*) => {$(
         #[test]
         fn $name() {
             both::<$element, $optimizer>();
+            dead_slice::<$element, $optimizer>();
         }
     )*};
 }

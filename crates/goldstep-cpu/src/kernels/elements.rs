@@ -3,11 +3,13 @@
 use goldstep_core::{Constraint, Element};
 
 use crate::isa::Kernel;
+use crate::kernels::read_up_to;
 use crate::lanes::{LANES, Lanes, Memory};
 use crate::real::{CpuElement, Real};
 use crate::tile::TileMut;
 
-/// Moves averages towards a tile: `average = momentum·average + (1 − momentum)·p`.
+/// Moves averages towards a tile: `average = momentum·average + (1 − momentum)·p`, and zero below the
+/// normal range, where it would otherwise stay for good.
 pub(crate) struct Blend<'a, T: CpuElement> {
     pub(crate) parameter: TileMut<'a, T>,
     pub(crate) average: TileMut<'a, T::Real>,
@@ -29,7 +31,7 @@ impl<T: CpuElement> Kernel for Blend<'_, T> {
             let (p, p_tail) = parameter.row(i).as_chunks_mut::<LANES>();
             let (averages, average_tail) = average.row(i).as_chunks_mut::<LANES>();
             for (p, average) in p.iter_mut().zip(averages) {
-                let new = keep.mul(V::load(average)).add(take.mul(V::read(p)));
+                let new = keep.mul(V::load(average)).add(take.mul(V::read(p))).flush();
                 new.store(average);
                 if overwrite {
                     new.write(p);
@@ -38,7 +40,7 @@ impl<T: CpuElement> Kernel for Blend<'_, T> {
             if !p_tail.is_empty() {
                 let mut lanes = [T::Real::ZERO; LANES];
                 lanes[..p_tail.len()].copy_from_slice(average_tail);
-                let new = keep.mul(V::load(&lanes)).add(take.mul(V::read_head(p_tail)));
+                let new = keep.mul(V::load(&lanes)).add(take.mul(V::read_head(p_tail))).flush();
                 new.store(&mut lanes);
                 average_tail.copy_from_slice(&lanes[..p_tail.len()]);
                 if overwrite {
@@ -46,6 +48,29 @@ impl<T: CpuElement> Kernel for Blend<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// Whether all elements are zero or below the normal range.
+pub(crate) struct IsFlushed<'a, T> {
+    pub(crate) elements: &'a [T],
+}
+
+impl<T: CpuElement> Kernel for IsFlushed<'_, T> {
+    type Element = T;
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<V: Lanes<Real = T::Real> + Memory<T>>(self) -> bool {
+        // A look now and then, since what is not zero is usually seen soon.
+        self.elements.chunks(64 * LANES).all(|some| {
+            let (mut least, mut largest) = (V::zero(), V::zero());
+            for vector in some.chunks(LANES) {
+                let g = read_up_to::<T, V>(vector).flush();
+                (least, largest) = (least.lesser(g), largest.greater(g));
+            }
+            least.to_array() == largest.to_array()
+        })
     }
 }
 

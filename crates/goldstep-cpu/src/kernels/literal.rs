@@ -50,11 +50,13 @@ impl<R: Real> Factors<'_, R> {
         (r, column): (V, &Line<R>),
     ) -> V {
         let c = V::load(&column.0);
-        let second_moment = r.div(V::splat(self.mean)).flush().mul(c).flush();
-        let u = update_of(gradient, clip, second_moment);
+        let share = r.div(V::splat(self.mean)).flush();
         if underflow == SecondMomentUnderflow::MatchKeras {
-            return u;
+            return update_of(gradient, clip, share.mul(c).flush());
         }
+        // Where all of r is 0 its mean is too, and the quotient is no number.
+        let second_moment = r.select_zero(V::zero(), share).mul(c).flush();
+        let u = update_of(gradient, clip, second_moment);
         let row_root = r.select_zero(V::zero(), V::splat(R::ONE).div(r.sqrt()));
         let column_root = V::splat(self.mean.root()).div(c.sqrt());
         let column_root = c.select_zero(V::zero(), column_root);
