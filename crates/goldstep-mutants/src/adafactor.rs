@@ -279,7 +279,11 @@ impl Adafactor {
         }
         let seen = if m == Mistake::EmaBeforeUpdate { before } else { x.as_slice() };
         for (average, x) in average.iter_mut().zip(seen) {
-            *average = a.store(a.blend(s.momentum, *average, s.one_minus_momentum, *x));
+            *average = match m {
+                Mistake::EmaShortcuts if s.momentum <= 0.0 => a.store(*x),
+                Mistake::EmaShortcuts if s.one_minus_momentum <= 0.0 => *average,
+                _ => a.store(a.blend(s.momentum, *average, s.one_minus_momentum, *x)),
+            };
         }
         if s.overwrite && !overwrite_first {
             x.clone_from(average);
@@ -346,6 +350,7 @@ fn clip_update(g: &[f64], u: &[f64], slice: usize, s: &Scalars, a: Arithmetic) -
 
 fn constrained(x: f64, constraint: Option<Constraint>, a: Arithmetic) -> f64 {
     match constraint {
+        Some(Constraint::NonNegative) if a.mistake == Mistake::ConstraintMakesNanZero => x.max(0.0),
         Some(Constraint::NonNegative) => a.times(x, f64::from(u8::from(x >= 0.0))),
         Some(Constraint::Clip { minimum, maximum }) => {
             let above = match a.mistake {

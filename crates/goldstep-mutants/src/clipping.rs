@@ -123,6 +123,16 @@ impl Rows {
             GradientValues::Sparse { indices, values: rows } => {
                 let rows = Self { indices: Some(indices.clone()), values: values(rows) };
                 match a.mistake {
+                    Mistake::SparseNegativeDroppedFirst => {
+                        let width = parameter.row_elements();
+                        let kept = |position: &usize| indices[*position] >= 0;
+                        let kept: Vec<usize> = (0..indices.len()).filter(kept).collect();
+                        let row = |at: &usize| &rows.values[at * width..(at + 1) * width];
+                        Self {
+                            indices: Some(kept.iter().map(|at| indices[*at]).collect()),
+                            values: kept.iter().flat_map(row).copied().collect(),
+                        }
+                    }
                     Mistake::SparseMergedFirst => {
                         Self { indices: None, values: rows.densify(parameter, a) }
                     }

@@ -155,7 +155,12 @@ impl Implementation for Mutant {
         let gradients: Vec<Option<GradientValues>> =
             request.gradients.iter().map(|gradient| gradient.cloned()).collect();
         let gradients = optimizer.checked(gradients)?;
-        if mistake != Mistake::AssignedRateIgnored && mistake != Mistake::AssignedRateLate {
+        let ignored = match mistake {
+            Mistake::AssignedRateIgnored | Mistake::AssignedRateLate => true,
+            Mistake::AssignedRateIgnoredAtFirst => optimizer.iterations == 0,
+            _ => false,
+        };
+        if !ignored {
             optimizer.learning_rate = rate.clone();
         }
         let (lr, intermediates) = optimizer.step(&gradients);

@@ -79,6 +79,7 @@ mistakes! {
     EmaOverwriteEveryStep Wrong "ema_overwrite_every_step" "overwrites at every step if a frequency is set";
     EmaOverwriteOnce Wrong "ema_overwrite_once" "overwrites at the first multiple of the frequency only";
     EmaRestartsAfterOverwrite Wrong "ema_restarts_after_overwrite" "the average becomes 0 after an overwrite";
+    EmaShortcuts Wrong "ema_shortcuts" "nothing multiplied where ema_momentum is 0 or 1, so that NaN and infinities go";
     EmaPairedByPosition Wrong "ema_paired_by_position" "averages paired with the filtered list by position, as in Keras 2.12";
     EmaWithoutGradient Wrong "ema_without_gradient" "the average moves although the gradient is missing";
     EmaNotRestored Wrong "ema_not_restored" "the average is not restored from a checkpoint";
@@ -143,6 +144,7 @@ mistakes! {
     ScheduleFrozen Wrong "schedule_frozen" "the schedule is evaluated once, at iteration 0";
     ScheduleNotCapped Wrong "schedule_not_capped" "no cap 1/√t on a schedule";
     AssignedRateIgnored Wrong "assigned_rate_ignored" "a learning rate assigned in mid-run is ignored";
+    AssignedRateIgnoredAtFirst Wrong "assigned_rate_ignored_at_first" "a learning rate assigned before the first step is ignored";
     AssignedRateLate Wrong "assigned_rate_late" "a learning rate assigned in mid-run counts one step late";
 
     // Counting.
@@ -213,6 +215,7 @@ mistakes! {
     SparseRowsUntouched Wrong "sparse_rows_untouched" "rows outside the indices not updated";
     SparseLastWins Wrong "sparse_last_wins" "the last of duplicate rows wins";
     SparseAveraged Wrong "sparse_averaged" "duplicate rows averaged";
+    SparseNegativeDroppedFirst Wrong "sparse_negative_dropped_first" "rows of negative indices dropped before clipping";
     SparseNegativeWraps Wrong "sparse_negative_wraps" "negative indices count from the end";
     SparseOutOfRangeDropped Wrong "sparse_out_of_range_dropped" "indices beyond the first axis dropped without an error";
     ConstraintIgnored Wrong "constraint_ignored" "constraints ignored";
@@ -220,6 +223,7 @@ mistakes! {
     ConstraintBeforeUpdate Wrong "constraint_before_update" "the constraint before the update";
     ConstraintWithoutGradient Wrong "constraint_without_gradient" "constraints although the gradient is missing";
     ConstraintMinimumOnly Wrong "constraint_minimum_only" "the upper end of a range ignored";
+    ConstraintMakesNanZero Wrong "constraint_makes_nan_zero" "a non-negative NaN is 0, as Rust's max(x, 0)";
 
     // Numbers.
     RateNotThroughFloat32 Wrong "rate_not_through_float32" "the learning rate not rounded to float32 in float64";

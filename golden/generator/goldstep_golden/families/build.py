@@ -81,6 +81,20 @@ def drawn_steps(draw, dtype, shapes, count, scale=1.0, missing=()):
     return steps
 
 
+def with_element(definition, step, value):
+    """Gives the first element of every dense gradient of a step another value."""
+    for tensor in definition["steps"][step]["gradients"]:
+        tensor.values.flat[0] = value
+    return definition
+
+
+def with_initial(definition, value):
+    """Gives the last element of every variable another initial value."""
+    for variable in definition["variables"]:
+        variable["initial"].values.flat[-1] = value
+    return definition
+
+
 def case(identifier, dtype, comment, flags, arguments, variables, steps, **more):
     """A definition. `more`: exclude_from_weight_decay, finalize."""
     return {

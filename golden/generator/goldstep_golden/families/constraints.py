@@ -1,6 +1,6 @@
 """Constraints of variables: last of all, and only for variables that had a gradient."""
 
-from .build import ALL, FLOATS, drawn_case
+from .build import ALL, FLOATS, drawn_case, with_element, with_initial
 
 NON_NEGATIVE = {"type": "non_negative"}
 CLIP = {"type": "clip", "minimum": -0.5, "maximum": 0.75}
@@ -35,6 +35,11 @@ def define():
             {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
             finalize=True,
         )
+        yield with_element(
+            _case("nan", dtype, "NaN is neither negative nor out of range.", {}), 1, float("nan")
+        )
+        comment = "Negative infinity times 0 is NaN; an infinity is clipped to the range."
+        yield with_initial(_case("infinity", dtype, comment, {}), float("inf"))
 
 
 def _case(name, dtype, comment, arguments, **more):

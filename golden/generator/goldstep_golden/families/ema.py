@@ -1,6 +1,7 @@
 """Exponential moving averages of the variables: momentum, overwriting, finalizing."""
 
-from .build import ALL, FLOATS, drawn_case
+from .build import ALL, FLOATS, drawn_case, with_element, with_initial
+from .constraints import CLIP
 
 SHAPES = {"scalar": (), "bias": (3,), "kernel": (2, 3)}
 STEPS = 7
@@ -57,6 +58,21 @@ def _beside(dtype):
         3,
         finalize=True,
     )
+    for momentum in (0.0, 0.5, 1.0):
+        yield from _not_finite(dtype, momentum)
+
+
+def _not_finite(dtype, momentum):
+    """What a factor of 0 makes of NaN and of infinities is NaN."""
+    arguments = {"ema_momentum": momentum, "ema_overwrite_frequency": None}
+    comment = "A gradient of the third step is NaN, and with it the variable."
+    definition = _case(f"nan-momentum-{momentum:g}", dtype, comment, arguments)
+    yield with_element(definition, 2, float("nan"))
+    # The average has seen what the constraint has then made finite.
+    comment = "The first step ends in infinities: the average sees them, the constraint clips them."
+    name = f"infinity-momentum-{momentum:g}"
+    definition = _case(name, dtype, comment, arguments, constraint=CLIP)
+    yield with_initial(definition, float("inf"))
 
 
 def _case(name, dtype, comment, arguments, constraint=None):

@@ -123,6 +123,13 @@ def _assigned(dtype):
         0.2,
         {1: 0.0, 3: 0.2},
     )
+    yield _with_rates(
+        "first",
+        dtype,
+        "A number replaces another one before step 1, a schedule that one before step 4.",
+        0.1,
+        {0: 0.45, 3: exponential},
+    )
 
 
 def _with_rates(name, dtype, comment, first, assigned):

@@ -50,6 +50,14 @@ def define():
         yield _three_axes(dtype)
         for name, value in (("nan", float("nan")), ("infinity", float("inf"))):
             yield _not_finite(name, dtype, value)
+        for clip in ("clipnorm", "global-clipnorm"):
+            yield _case(
+                f"negative-with-{clip}",
+                dtype,
+                "A norm counts the rows of negative indices, which are dropped after the clip.",
+                _ARGUMENTS[clip],
+                _INDICES["negative"],
+            )
 
 
 def _case(name, dtype, comment, arguments, indices):
