@@ -12,6 +12,7 @@
 
 mod blocked;
 mod gradient;
+mod groups;
 mod scalars;
 mod scratch;
 mod state;
@@ -22,8 +23,8 @@ mod whole;
 use std::collections::BTreeMap;
 
 use goldstep_core::{
-    AdafactorArguments, AdafactorScalars, Constraint, DType, Element, Error, GradientClipping,
-    Layout, LearningRate, Parameter, ParameterList, StepReport,
+    AdafactorArguments, AdafactorScalars, Constraint, DType, Error, GradientClipping, Layout,
+    LearningRate, Parameter, ParameterList, StepReport,
 };
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -31,7 +32,9 @@ pub use gradient::Gradient;
 
 use crate::error::Context;
 use blocked::Matrices;
+pub(crate) use gradient::widened;
 use gradient::{Checked, Clip};
+pub(crate) use groups::Groups;
 use scalars::StepTensors;
 use scratch::{Scratch, Use};
 pub(crate) use sums::sum_of_squares;
@@ -48,20 +51,24 @@ const FEW_MATRICES: usize = 4;
 /// The optimizer keeps shallow clones: it sees and changes the memory of the tensors it was given.
 /// Parameters are of kind float32, float64, float16 or bfloat16, also mixed; for the halves the
 /// arithmetic and the state are float32. Gradient tracking is off within each call, whatever the
-/// caller's thread has set.
+/// caller's thread has set. On a CPU a subnormal element of a gradient counts as 0, as in tf.keras, but
+/// in matrices of more than 64 Ki elements, where it moves a parameter by less than 1e-22 of α.
 ///
 /// # Memory
-/// Besides the state: on a CPU blocks of 64 Ki elements, and one tensor of the largest parameter's
-/// size where a step needs the operations on whole tensors (vectors, other devices, values outside
-/// the normal range); one more of that size for sparse gradients, and there for clipping or halves.
+/// Besides the state: on a CPU blocks of 64 Ki elements. Where a step needs the operations on whole
+/// tensors (vectors, other devices, values outside the normal range), one tensor of the largest
+/// parameter's size and 4 Mi elements; the first also for the weight decay of halves. One more of
+/// that size for sparse gradients, and with whole tensors for clipping and for halves.
+///
+/// While a parameter is stepped: of a half a copy in float32, on either path; with whole tensors
+/// and [`SecondMomentUnderflow::Finite`] two tensors of its size and a mask of a byte per element.
+///
+/// [`SecondMomentUnderflow::Finite`]: goldstep_core::SecondMomentUnderflow::Finite
 #[derive(Debug)]
 pub struct Adafactor {
-    arguments: AdafactorArguments,
+    groups: Groups,
     parameters: ParameterList,
     slots: Vec<Slot>,
-    /// Learning rate of each group; group 0 always exists.
-    rates: BTreeMap<usize, LearningRate>,
-    weight_decays: BTreeMap<usize, f64>,
     iterations: u64,
     device: Device,
     whole_tensors: bool,
@@ -103,24 +110,27 @@ impl Adafactor {
         tensors: &[Tensor],
     ) -> Result<Self, Error> {
         parameters.check_count("parameters", tensors.len())?;
+        let tensors: Vec<_> = tensors.iter().map(|tensor| (tensor, 0)).collect();
+        Self::with_groups(Groups::new(arguments.clone()), parameters.clone(), &tensors)
+    }
+
+    /// As [`new`](Self::new), with the group of each tensor.
+    pub(crate) fn with_groups(
+        groups: Groups,
+        parameters: ParameterList,
+        tensors: &[(&Tensor, usize)],
+    ) -> Result<Self, Error> {
+        let first = tensors.first().map(|(tensor, _)| tensor).filter(|tensor| tensor.defined());
         let mut optimizer = Self {
-            arguments: arguments.clone(),
+            groups,
             parameters: parameters.clone(),
             slots: Vec::with_capacity(tensors.len()),
-            rates: BTreeMap::from([(0, arguments.learning_rate().clone())]),
-            weight_decays: BTreeMap::new(),
             iterations: 0,
-            device: tensors
-                .first()
-                .filter(|tensor| tensor.defined())
-                .map_or(Device::Cpu, Tensor::device),
+            device: first.map_or(Device::Cpu, |tensor| tensor.device()),
             whole_tensors: false,
             scratch: Scratch::default(),
         };
-        for (parameter, tensor) in parameters.iter().zip(tensors) {
-            let slot = optimizer.slot(parameter, tensor, 0)?;
-            optimizer.slots.push(slot);
-        }
+        optimizer.extend(parameters, tensors)?;
         Ok(optimizer)
     }
 
@@ -129,9 +139,10 @@ impl Adafactor {
     ///
     /// # Errors
     /// Another number of gradients than parameters, none at all, one of another shape, kind or
-    /// device than its parameter, a parameter whose shape, kind or device has changed: nothing is
-    /// changed then. An error of libtorch in the middle of a step (out of memory) names the
-    /// parameter; parameters before it have moved.
+    /// device than its parameter or neither dense nor sparse COO, a parameter whose shape, kind or
+    /// device has changed: nothing is changed then. An error of libtorch in the middle of a step
+    /// ([`Error::Backend`], out of memory) names the parameter; parameters before it have moved,
+    /// and it may have in part.
     pub fn step(&mut self, gradients: &[Option<Gradient>]) -> Result<StepReport, Error> {
         let _guard = tch::no_grad_guard();
         let gradients = self.check(gradients)?;
@@ -151,7 +162,7 @@ impl Adafactor {
                 }
             }
         }
-        let learning_rate = self.rates.get(&0).map_or(f32::NAN, |rate| rate.at(self.iterations));
+        let learning_rate = self.arguments().learning_rate().at(self.iterations);
         self.iterations += 1;
         Ok(StepReport { learning_rate, iterations: self.iterations })
     }
@@ -162,7 +173,7 @@ impl Adafactor {
     /// No step so far.
     pub fn finalize_variable_values(&mut self) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
-        if !self.arguments.use_ema() {
+        if !self.arguments().use_ema() {
             return Ok(());
         }
         if self.slots.iter().all(|slot| slot.average.is_none()) {
@@ -211,58 +222,34 @@ impl Adafactor {
     /// # Errors
     /// As [`LearningRate::assign`]; nothing is changed then.
     pub fn set_learning_rate(&mut self, learning_rate: LearningRate) -> Result<(), Error> {
-        let mut rates = self.rates.clone();
-        for rate in rates.values_mut() {
-            rate.assign(learning_rate.clone())?;
-        }
-        self.rates = rates;
-        Ok(())
+        self.groups.assign(None, |own| own.assign_learning_rate(learning_rate.clone()))
     }
 
-    /// Assigns the learning rate of one group of parameters.
-    pub(crate) fn set_group_rate(
-        &mut self,
-        group: usize,
-        learning_rate: LearningRate,
-    ) -> Result<(), Error> {
-        let default = self.arguments.learning_rate();
-        let mut rate = self.rates.get(&group).unwrap_or(default).clone();
-        rate.assign(learning_rate)?;
-        self.rates.insert(group, rate);
-        Ok(())
+    pub(crate) const fn groups_mut(&mut self) -> &mut Groups {
+        &mut self.groups
     }
 
-    /// Assigns the weight decay of one group, or of all.
-    pub(crate) fn set_weight_decay(
-        &mut self,
-        group: Option<usize>,
-        weight_decay: f64,
-    ) -> Result<(), Error> {
-        // The builder holds the rule.
-        AdafactorArguments::builder().weight_decay(weight_decay).build()?;
-        match group {
-            Some(group) => {
-                self.weight_decays.insert(group, weight_decay);
-            }
-            None => {
-                let groups = self.slots.iter().map(|slot| slot.group);
-                self.weight_decays = groups.map(|group| (group, weight_decay)).collect();
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends a parameter of a group; the one way in which a list grows.
-    pub(crate) fn push(
+    /// Appends the parameters of a list that are not there yet, with the group of each; all or none
+    /// of them. The one way in which a list grows.
+    pub(crate) fn extend(
         &mut self,
         parameters: ParameterList,
-        tensor: &Tensor,
-        group: usize,
+        tensors: &[(&Tensor, usize)],
     ) -> Result<(), Error> {
-        let slot = self.slot(&parameters[parameters.len() - 1], tensor, group)?;
-        let rate = self.arguments.learning_rate().clone();
-        self.rates.entry(group).or_insert(rate);
-        self.slots.push(slot);
+        let _guard = tch::no_grad_guard();
+        let starts_average = self.iterations > 0 && self.arguments().use_ema();
+        let missing = parameters.iter().skip(self.slots.len()).zip(tensors);
+        let mut slots = missing
+            .map(|(parameter, (tensor, group))| {
+                let mut slot = Slot::new(parameter, tensor, *group, self.device)?;
+                if starts_average {
+                    slot.start_average(parameter)?;
+                }
+                Ok(slot)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        check_overlap(self.slots.iter().chain(&slots), &parameters)?;
+        self.slots.append(&mut slots);
         self.parameters = parameters;
         Ok(())
     }
@@ -272,38 +259,8 @@ impl Adafactor {
         self.parameters = parameters;
     }
 
-    pub(crate) fn set_group(&mut self, index: usize, group: usize) {
-        let rate = self.arguments.learning_rate().clone();
-        self.rates.entry(group).or_insert(rate);
-        self.slots[index].group = group;
-    }
-
     pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.slots.iter().map(|slot| &slot.tensor)
-    }
-
-    fn slot(&self, parameter: &Parameter, tensor: &Tensor, group: usize) -> Result<Slot, Error> {
-        let slot = Slot::new(parameter, tensor, group)?;
-        if tensor.device() != self.device {
-            return Err(Error::Tensor {
-                what: "parameter",
-                name: parameter.name().to_owned(),
-                rule: format!("be on {:?}, as the first parameter", self.device),
-                got: format!("{:?}", tensor.device()),
-            });
-        }
-        let range = memory(tensor);
-        let overlaps = |other: &&Slot| {
-            let other = memory(&other.tensor);
-            range.0 < other.1 && other.0 < range.1
-        };
-        match self.slots.iter().position(|other| overlaps(&other)) {
-            Some(other) => Err(Error::Overlap {
-                first: self.parameters[other].name().to_owned(),
-                second: parameter.name().to_owned(),
-            }),
-            None => Ok(slot),
-        }
     }
 
     /// Checks everything that a step relies on; nothing has been written yet.
@@ -334,13 +291,10 @@ impl Adafactor {
                 continue;
             }
             let dtype = if key.1 { DType::Float64 } else { DType::Float32 };
-            let rate = self.rates.get(&slot.group).unwrap_or(self.arguments.learning_rate());
-            let rate = rate.at(self.iterations);
-            let mut host = AdafactorScalars::new(&self.arguments, rate, self.iterations, dtype);
-            if let Some(decay) = self.weight_decays.get(&slot.group) {
-                host.weight_decay = Some(f64::from(f32::round_from(*decay)));
-            }
-            let underflow = self.arguments.second_moment_underflow();
+            let arguments = self.groups.of(slot.group);
+            let rate = arguments.learning_rate().at(self.iterations);
+            let host = AdafactorScalars::new(arguments, rate, self.iterations, dtype);
+            let underflow = arguments.second_moment_underflow();
             let tensors = StepTensors::new(host, slot.compute, self.device, underflow);
             all.insert(key, tensors.on("scalars of a step", "the optimizer")?);
         }
@@ -349,22 +303,15 @@ impl Adafactor {
 
     /// With EMA, averages begin as what the parameters are before their first step.
     fn start_averages(&mut self) -> Result<(), Error> {
-        if !self.arguments.use_ema() {
+        if !self.arguments().use_ema() {
             return Ok(());
         }
-        for (slot, parameter) in self.slots.iter_mut().zip(&self.parameters) {
-            if slot.average.is_none() {
-                let mut average = Tensor::f_empty(&slot.shape, (slot.compute, self.device))
-                    .on("average", parameter.name())?;
-                average.f_copy_(&slot.tensor).on("average", parameter.name())?;
-                slot.average = Some(average);
-            }
-        }
-        Ok(())
+        let mut both = self.slots.iter_mut().zip(&self.parameters);
+        both.try_for_each(|(slot, parameter)| slot.start_average(parameter))
     }
 
     fn global_scale(&self, gradients: &[Option<Checked>]) -> Result<Option<Tensor>, Error> {
-        match self.arguments.gradient_clipping() {
+        match self.arguments().gradient_clipping() {
             GradientClipping::GlobalNorm(limit) => {
                 Clip::global_scale(gradients, limit, self.device)
                     .map(Some)
@@ -387,8 +334,37 @@ fn memory(tensor: &Tensor) -> (usize, usize) {
     (start, start + (last + 1) * tensor.kind().elt_size_in_bytes())
 }
 
+/// Parameters move one after another: each needs memory of its own.
+fn check_overlap<'a>(
+    slots: impl Iterator<Item = &'a Slot>,
+    parameters: &ParameterList,
+) -> Result<(), Error> {
+    let mut ranges: Vec<_> = slots.map(|slot| memory(&slot.tensor)).zip(parameters).collect();
+    ranges.sort_by_key(|(range, _)| *range);
+    // Where any two overlap, two neighbours do.
+    match ranges.windows(2).find(|pair| pair[1].0.0 < pair[0].0.1) {
+        Some(pair) => Err(Error::Overlap {
+            first: pair[0].1.name().to_owned(),
+            second: pair[1].1.name().to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a tensor is dense: neither sparse in any layout nor one of oneDNN.
+fn is_dense(tensor: &Tensor) -> bool {
+    // tch can ask for COO only. Of any layout libtorch tells how many axes are sparse; of oneDNN's
+    // that is an error.
+    !tensor.is_sparse() && tensor.f_sparse_dim().is_ok_and(|axes| axes == 0)
+}
+
 impl Slot {
-    fn new(parameter: &Parameter, tensor: &Tensor, group: usize) -> Result<Self, Error> {
+    fn new(
+        parameter: &Parameter,
+        tensor: &Tensor,
+        group: usize,
+        device: Device,
+    ) -> Result<Self, Error> {
         let wrong = |rule: &str, got: String| {
             let name = parameter.name().to_owned();
             Err(Error::Tensor { what: "parameter", name, rule: rule.to_owned(), got })
@@ -396,7 +372,7 @@ impl Slot {
         if !tensor.defined() {
             return wrong("be a defined tensor", "an undefined one".into());
         }
-        if tensor.is_sparse() || tensor.is_mkldnn() {
+        if !is_dense(tensor) {
             return wrong("be dense", "a sparse or oneDNN tensor".into());
         }
         let kind = tensor.f_kind().on("kind of the parameter", parameter.name())?;
@@ -412,9 +388,12 @@ impl Slot {
             let rule = "have memory of its own for each element";
             return wrong(rule, format!("strides {strides:?}"));
         }
-        let zeros = |shape: &[i64]| {
-            Tensor::f_zeros(shape, (compute, tensor.device())).on("state", parameter.name())
-        };
+        if tensor.device() != device {
+            let rule = format!("be on {device:?}, as the first parameter");
+            return wrong(&rule, format!("{:?}", tensor.device()));
+        }
+        let zeros =
+            |shape: &[i64]| Tensor::f_zeros(shape, (compute, device)).on("state", parameter.name());
         let moment = match shape.as_slice() {
             [leading @ .., _, columns] => {
                 let mut column = leading.to_vec();
@@ -426,6 +405,17 @@ impl Slot {
         };
         let tensor = tensor.shallow_clone();
         Ok(Self { tensor, shape, group, kind, compute, moment, updated: false, average: None })
+    }
+
+    /// The average begins as what the parameter is before its first step.
+    fn start_average(&mut self, parameter: &Parameter) -> Result<(), Error> {
+        if self.average.is_none() {
+            let mut average = Tensor::f_empty(&self.shape, (self.compute, self.tensor.device()))
+                .on("average", parameter.name())?;
+            average.f_copy_(&self.tensor).on("average", parameter.name())?;
+            self.average = Some(average);
+        }
+        Ok(())
     }
 
     /// Whether the tensor is still what it was planned as.
@@ -457,7 +447,7 @@ impl Slot {
     ) -> Result<(), TchError> {
         self.updated = true;
         let clip = Clip::of(scalars.host.clipping, &gradient, global, self.compute)?;
-        let (gradient, clip) = gradient.into_dense(clip, &self.shape, scratch)?;
+        let (gradient, clip) = gradient.into_dense(clip, &self.shape, self.compute, scratch)?;
         if scalars.host.weight_decay.is_some() && parameter.decays() {
             self.decay(scalars, scratch)?;
         }

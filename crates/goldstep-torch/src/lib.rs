@@ -1,5 +1,4 @@
-//! Adafactor on libtorch through [tch](https://docs.rs/tch), in place, on whatever device the
-//! parameters live on.
+//! Adafactor on libtorch through [tch](https://docs.rs/tch), in place, on a CPU or a CUDA device.
 //!
 //! The optimizer needs the feature `libtorch` and libtorch 2.13.0, which `cargo xtask libtorch`
 //! fetches; without the feature this crate is empty and builds anywhere.
@@ -26,6 +25,10 @@ for _ in 0..3 {
 assert_eq!(optimizer.iterations(), 3);
 # Ok::<(), goldstep_core::Error>(())
 ```
+
+A call that returns an error has changed nothing. The exception is an error of libtorch itself,
+[`Error::Backend`](goldstep_core::Error::Backend), as when memory runs out: parameters before the
+one that it names may have moved, and `iterations` has not.
 "
 )]
 

@@ -1,5 +1,6 @@
 //! A drop-in beside `tch::nn::Optimizer`.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use goldstep_core::{
@@ -9,37 +10,32 @@ use goldstep_core::{
 use tch::nn::{self, OptimizerConfig, VarStore, Variables};
 use tch::{Kind, TchError, Tensor};
 
-use crate::adafactor::{Adafactor, Gradient};
+use crate::adafactor::{Adafactor, Gradient, Groups, sum_of_squares, widened};
 use crate::error::Context;
 
 /// Adafactor over the trainable variables of a `VarStore`, with the methods of
 /// `tch::nn::Optimizer`.
 ///
-/// Two things differ from tch's. A method that can fail returns a `Result` where tch panics. And
-/// variables without a gradient, which includes those of a frozen store, are left alone; a step in
-/// which no variable has one is an error.
+/// Three things differ from tch's. A method that can fail returns a `Result` where tch panics.
+/// Variables without a gradient, which includes those of a frozen store, are left alone; a step in
+/// which no variable has one is an error. And there is no `set_momentum` or `set_momentum_group`:
+/// Adafactor has no momentum.
 ///
-/// Variables that are added to the store later are picked up by the next call; they start with the
+/// Variables that are added to the store later are picked up before the next step, `zero_grad` or
+/// load, or by [`add_missing_variables`](Self::add_missing_variables); they start with the
 /// optimizer's iteration count and an empty state. A variable's group (`Path::set_group`) decides
 /// its learning rate and weight decay.
 #[derive(Debug)]
 pub struct Optimizer {
     variables: Arc<Mutex<Variables>>,
-    arguments: AdafactorArguments,
+    /// What the optimizer begins with once the store has a variable.
+    groups: Groups,
     excluded: Vec<String>,
     constraints: Vec<(String, Constraint)>,
     /// `None` while the store is empty.
     adafactor: Option<Adafactor>,
-    /// Assignments that came while the store was empty.
-    pending: Vec<Assignment>,
     /// Never steps: only an optimizer of libtorch can take a gradient away again.
     gradients: nn::Optimizer,
-}
-
-#[derive(Debug, Clone)]
-enum Assignment {
-    Rate(Option<usize>, LearningRate),
-    WeightDecay(Option<usize>, f64),
 }
 
 impl Optimizer {
@@ -50,11 +46,10 @@ impl Optimizer {
     pub fn new(store: &VarStore, arguments: &AdafactorArguments) -> Result<Self, Error> {
         let mut optimizer = Self {
             variables: store.variables_.clone(),
-            arguments: arguments.clone(),
+            groups: Groups::new(arguments.clone()),
             excluded: Vec::new(),
             constraints: Vec::new(),
             adafactor: None,
-            pending: Vec::new(),
             gradients: nn::Sgd::default()
                 .build(store, 0.0)
                 .on("zero_grad", "the store's variables")?,
@@ -79,7 +74,7 @@ impl Optimizer {
     /// # Errors
     /// An error of libtorch.
     pub fn clip_grad_value(&self, max: f64) -> Result<(), Error> {
-        for_each_gradient(&self.tensors(), |gradient| {
+        for_each_gradient(&self.trainable_variables(), |gradient| {
             let _clipped = values_of(gradient)?.f_clamp_(-max, max)?;
             Ok(())
         })
@@ -92,10 +87,11 @@ impl Optimizer {
     /// An error of libtorch.
     pub fn clip_grad_norm(&self, max: f64) -> Result<(), Error> {
         let clip = || -> Result<(), TchError> {
-            let tensors = self.tensors();
+            let tensors = self.trainable_variables();
             let mut total: Option<Tensor> = None;
             for_each_gradient(&tensors, |gradient| {
-                let squares = crate::adafactor::sum_of_squares(&values_of(gradient)?, None)?;
+                let values = widened(&values_of(gradient)?)?;
+                let squares = sum_of_squares(&values, None)?;
                 total = Some(match &total {
                     Some(total) => total.f_add(&squares.f_to_kind(Kind::Double)?)?,
                     None => squares.f_to_kind(Kind::Double)?,
@@ -117,7 +113,8 @@ impl Optimizer {
         clip().on("clip_grad_norm", "all variables")
     }
 
-    /// One step with the gradients that `backward` left in the variables.
+    /// One step with the gradients that `backward` left in the variables. The learning rate in the
+    /// report is that of group 0.
     ///
     /// # Errors
     /// As [`Adafactor::step`].
@@ -169,12 +166,12 @@ impl Optimizer {
         self.step()
     }
 
-    /// Assigns the learning rate of all groups.
+    /// Assigns the learning rate of all groups, those that come later included.
     ///
     /// # Errors
     /// As [`LearningRate::assign`]: NaN, infinite, negative, a number onto a schedule.
     pub fn set_lr(&mut self, lr: impl Into<LearningRate>) -> Result<(), Error> {
-        self.assign(Assignment::Rate(None, lr.into()))
+        self.assign_rate(None, lr.into())
     }
 
     /// Assigns the learning rate of one group.
@@ -182,15 +179,15 @@ impl Optimizer {
     /// # Errors
     /// As [`set_lr`](Self::set_lr).
     pub fn set_lr_group(&mut self, group: usize, lr: impl Into<LearningRate>) -> Result<(), Error> {
-        self.assign(Assignment::Rate(Some(group), lr.into()))
+        self.assign_rate(Some(group), lr.into())
     }
 
-    /// Assigns the weight decay of all groups.
+    /// Assigns the weight decay of all groups, those that come later included.
     ///
     /// # Errors
     /// NaN or negative.
     pub fn set_weight_decay(&mut self, weight_decay: f64) -> Result<(), Error> {
-        self.assign(Assignment::WeightDecay(None, weight_decay))
+        self.groups().assign(None, |own| own.assign_weight_decay(Some(weight_decay)))
     }
 
     /// Assigns the weight decay of one group.
@@ -198,7 +195,31 @@ impl Optimizer {
     /// # Errors
     /// As [`set_weight_decay`](Self::set_weight_decay).
     pub fn set_weight_decay_group(&mut self, group: usize, weight_decay: f64) -> Result<(), Error> {
-        self.assign(Assignment::WeightDecay(Some(group), weight_decay))
+        self.groups().assign(Some(group), |own| own.assign_weight_decay(Some(weight_decay)))
+    }
+
+    /// Picks up the variables that were added to the store, all or none of them. The methods that
+    /// need them do so themselves.
+    ///
+    /// # Errors
+    /// Variables that cannot be optimized, see [`Adafactor::new`].
+    pub fn add_missing_variables(&mut self) -> Result<(), Error> {
+        let known = self.adafactor.as_ref().map_or(0, |adafactor| adafactor.parameters().len());
+        let variables = lock(&self.variables);
+        let missing = variables.trainable_variables.iter().skip(known);
+        let missing: Vec<_> = missing.map(|var| (&var.tensor, var.group)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let list = self.describe(&variables, known + missing.len())?;
+        match &mut self.adafactor {
+            Some(adafactor) => adafactor.extend(list, &missing),
+            None => {
+                let groups = self.groups.clone();
+                self.adafactor = Some(Adafactor::with_groups(groups, list, &missing)?);
+                Ok(())
+            }
+        }
     }
 
     /// All trainable variables of the store.
@@ -288,50 +309,12 @@ impl Optimizer {
         self.adafactor.iter().flat_map(Adafactor::tensors).map(Tensor::shallow_clone).collect()
     }
 
-    fn assign(&mut self, assignment: Assignment) -> Result<(), Error> {
-        match &mut self.adafactor {
-            Some(adafactor) => apply(adafactor, assignment),
-            None => {
-                // Checked now, so that a mistake is reported by the call that makes it.
-                match &assignment {
-                    Assignment::Rate(_, rate) => {
-                        self.arguments.learning_rate().clone().assign(rate.clone())?;
-                    }
-                    Assignment::WeightDecay(_, decay) => {
-                        AdafactorArguments::builder().weight_decay(*decay).build()?;
-                    }
-                }
-                self.pending.push(assignment);
-                Ok(())
-            }
-        }
+    fn assign_rate(&mut self, group: Option<usize>, rate: LearningRate) -> Result<(), Error> {
+        self.groups().assign(group, |own| own.assign_learning_rate(rate.clone()))
     }
 
-    fn add_missing_variables(&mut self) -> Result<(), Error> {
-        let known = self.adafactor.as_ref().map_or(0, |adafactor| adafactor.parameters().len());
-        let variables = lock(&self.variables);
-        if variables.trainable_variables.len() <= known {
-            return Ok(());
-        }
-        for count in known + 1..=variables.trainable_variables.len() {
-            let list = self.describe(&variables, count)?;
-            let var = &variables.trainable_variables[count - 1];
-            match &mut self.adafactor {
-                Some(adafactor) => adafactor.push(list, &var.tensor, var.group)?,
-                None => {
-                    let tensors = [var.tensor.shallow_clone()];
-                    let mut adafactor = Adafactor::new(&self.arguments, &list, &tensors)?;
-                    adafactor.set_group(0, var.group);
-                    self.adafactor = Some(adafactor);
-                }
-            }
-        }
-        if let Some(adafactor) = &mut self.adafactor {
-            for assignment in self.pending.drain(..) {
-                apply(adafactor, assignment)?;
-            }
-        }
-        Ok(())
+    fn groups(&mut self) -> &mut Groups {
+        self.adafactor.as_mut().map_or(&mut self.groups, Adafactor::groups_mut)
     }
 
     /// Applies exclusions and constraints to the variables that are there.
@@ -349,11 +332,15 @@ impl Optimizer {
 
     /// The first `count` trainable variables as a parameter list.
     fn describe(&self, variables: &Variables, count: usize) -> Result<ParameterList, Error> {
+        let names = names(variables);
         let mut parameters = Vec::with_capacity(count);
         for (index, var) in variables.trainable_variables.iter().take(count).enumerate() {
             let shape: Vec<usize> =
                 var.tensor.size().iter().map(|axis| usize::try_from(*axis).unwrap_or(0)).collect();
-            let name = name_of(variables, &var.tensor, index);
+            let name = match names.get(&address(&var.tensor)) {
+                Some(&name) => name.to_owned(),
+                None => format!("variable {index}"),
+            };
             let constraint = self.constraints.iter().find(|(other, _)| *other == name);
             let mut parameter = Parameter::new(name, &shape)?;
             if let Some((_, constraint)) = constraint {
@@ -369,21 +356,15 @@ impl Optimizer {
     }
 }
 
-/// The name under which the store holds a variable: the store keeps names and trainable variables
-/// apart, so memory tells which is which.
-fn name_of(variables: &Variables, tensor: &Tensor, index: usize) -> String {
-    let address = tensor.data_ptr();
-    let same = |other: &&Tensor| other.numel() > 0 && other.data_ptr() == address;
-    let mut found = variables.named_variables.iter().filter(|(_, other)| same(other));
-    found.next().map_or_else(|| format!("variable {index}"), |(name, _)| name.clone())
+/// The names of the variables by address: the store keeps names and trainable variables apart, so
+/// memory tells which is which. Empty variables have none.
+fn names(variables: &Variables) -> HashMap<usize, &str> {
+    let named = variables.named_variables.iter().filter(|(_, tensor)| tensor.numel() > 0);
+    named.map(|(name, tensor)| (address(tensor), name.as_str())).collect()
 }
 
-fn apply(adafactor: &mut Adafactor, assignment: Assignment) -> Result<(), Error> {
-    match assignment {
-        Assignment::Rate(None, rate) => adafactor.set_learning_rate(rate),
-        Assignment::Rate(Some(group), rate) => adafactor.set_group_rate(group, rate),
-        Assignment::WeightDecay(group, decay) => adafactor.set_weight_decay(group, decay),
-    }
+fn address(tensor: &Tensor) -> usize {
+    tensor.data_ptr() as usize
 }
 
 fn for_each_gradient(

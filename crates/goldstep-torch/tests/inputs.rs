@@ -37,10 +37,11 @@ fn parameters_are_checked() {
         refusal(&w, &[Tensor::new()]),
         "parameter of w must be a defined tensor, got an undefined one"
     );
-    assert_eq!(
-        refusal(&w, &[matrix().to_sparse_sparse_dim(2)]),
-        "parameter of w must be dense, got a sparse or oneDNN tensor"
-    );
+    let (coo, csr) = (matrix().to_sparse_sparse_dim(2), matrix().to_sparse_csr(None));
+    for other in [coo, csr, matrix().to_mkldnn()] {
+        let message = "parameter of w must be dense, got a sparse or oneDNN tensor";
+        assert_eq!(refusal(&w, &[other]), message);
+    }
     let shared = matrix();
     assert_eq!(
         refusal(&two, &[shared.shallow_clone(), shared.get(1)]),
@@ -76,6 +77,18 @@ fn gradients_are_checked_before_anything_is_written() {
             "gradient of b must be a defined tensor, got an undefined one",
         ),
         (
+            vec![good(), Some(Tensor::ones([3], F32).to_mkldnn().into())],
+            "gradient of b must be dense or sparse COO, got a tensor of another layout",
+        ),
+        (
+            vec![Some(Tensor::ones([2, 3], F32).to_sparse_csr(None).into()), None],
+            "gradient of w must be dense or sparse COO, got a tensor of another layout",
+        ),
+        (
+            vec![rows(indices(&[0]), Tensor::ones([1, 3], F32).to_sparse_csr(None)), None],
+            "gradient of w must have dense rows and row indices, got a tensor of another layout",
+        ),
+        (
             vec![rows(indices(&[0, 2]), Tensor::ones([2, 3], F32)), None],
             "row indices of w must be below 2, got 2",
         ),
@@ -99,6 +112,35 @@ fn gradients_are_checked_before_anything_is_written() {
             goldstep_core::AdafactorState::zeros(&parameters, goldstep_core::DType::Float32)
         );
     }
+}
+
+#[test]
+fn empty_parameters_take_rows() {
+    let parameters = list(&[("w", &[2]), ("no columns", &[5, 0]), ("no rows", &[0, 3])]);
+    let tensors = [[2_i64].as_slice(), &[5, 0], &[0, 3]].map(|shape| Tensor::ones(shape, F32));
+    let mut optimizer =
+        Adafactor::new(&AdafactorArguments::default(), &parameters, &tensors).unwrap();
+    let rows = |index: i64, values: Tensor| {
+        Some(Gradient::Rows { indices: Tensor::from_slice(&[index]), values })
+    };
+    let gradients = [
+        Some(Gradient::Tensor(Tensor::ones([2], F32))),
+        rows(1, Tensor::ones([1, 0], F32)),
+        rows(-1, Tensor::ones([1, 3], F32)),
+    ];
+    assert_eq!(optimizer.step(&gradients).unwrap().iterations, 1);
+}
+
+/// float16 holds neither 2047.5 nor 2048.5.
+#[test]
+fn rows_of_halves_are_clipped_and_summed_in_float32() {
+    let arguments = AdafactorArguments::builder().clipvalue(2047.5).build().unwrap();
+    let half = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Half);
+    let mut optimizer = Adafactor::new(&arguments, &list(&[("b", &[1])]), &[half(&[1.0])]).unwrap();
+    let indices = Tensor::from_slice(&[0_i64, 0]);
+    optimizer.step(&[Some(Gradient::Rows { indices, values: half(&[2048.0, 1.0]) })]).unwrap();
+    let v = optimizer.second_moment(0).unwrap().double_value(&[0]);
+    assert!((v - 2048.5 * 2048.5).abs() < 1.0, "{v}");
 }
 
 #[test]
@@ -196,7 +238,10 @@ fn state_goes_out_and_in() {
     }
     assert_eq!(first.state().unwrap(), second.state().unwrap());
 
-    let average = second.average(0).unwrap();
+    let average = second.average(0).unwrap().unwrap();
+    let mut copy = second.average(0).unwrap().unwrap();
+    let _copy = copy.fill_(7.0);
+    assert_ne!(copy, average);
     second.finalize_variable_values().unwrap();
     assert_eq!(resumed[0], average);
 

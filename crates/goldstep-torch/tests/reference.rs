@@ -6,7 +6,7 @@
 
 use goldstep_core::{
     AdafactorArguments, AdafactorArgumentsBuilder, Element, Gradient as HostGradient,
-    HostOptimizer, Parameter, ParameterList,
+    HostOptimizer, Parameter, ParameterList, SecondMomentUnderflow,
 };
 use goldstep_torch::{Adafactor, Gradient};
 use tch::{Device, Kind, Tensor};
@@ -221,6 +221,57 @@ fn extreme_values_agree() {
                 }
             }
         }
+    }
+}
+
+/// What one step makes of one parameter.
+fn stepped(
+    arguments: &AdafactorArguments,
+    shape: &[usize],
+    x: &Tensor,
+    gradient: &Tensor,
+    whole: bool,
+) -> Vec<f64> {
+    let list = ParameterList::new(vec![Parameter::new("x", shape).unwrap()]).unwrap();
+    let axes: Vec<i64> = shape.iter().map(|axis| i64::try_from(*axis).unwrap()).collect();
+    let x = x.reshape(&axes).copy();
+    let mut optimizer = Adafactor::new(arguments, &list, &[x.shallow_clone()]).unwrap();
+    if whole {
+        optimizer.use_whole_tensors();
+    }
+    optimizer.step(&[Some(Gradient::Tensor(gradient.reshape(&axes)))]).unwrap();
+    host(&x)
+}
+
+/// TensorFlow reads them as 0.
+#[test]
+fn subnormal_gradients_move_nothing() {
+    let arguments = builder().build().unwrap();
+    for (kind, subnormal) in [(Kind::Float, 1e-40), (Kind::Double, 1e-310)] {
+        let x = Tensor::from_slice(&[0.0, 1.0, 1.0, 1.0]).to_kind(kind);
+        let gradient = Tensor::from_slice(&[subnormal, 0.1, 0.2, 0.3]).to_kind(kind);
+        for (shape, whole) in [(&[4][..], true), (&[2, 2], true), (&[2, 2], false)] {
+            let x = stepped(&arguments, shape, &x, &gradient, whole);
+            assert_eq!(x[0].abs().to_bits(), 0, "{kind:?}, {shape:?}, whole {whole}: {x:?}");
+            assert!(x[1] < 0.9, "{x:?}");
+        }
+    }
+}
+
+/// With an ε₁ of 0 the factors of a matrix without a gradient are 0, and `v` is 0/0.
+#[test]
+fn a_matrix_without_gradient_stays_where_results_are_finite() {
+    let arguments = builder().epsilon_1(0.0);
+    let arguments =
+        arguments.second_moment_underflow(SecondMomentUnderflow::Finite).build().unwrap();
+    let x = Tensor::ones([8], (Kind::Float, Device::Cpu));
+    let gradient = Tensor::from_slice(&[0.0_f32, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4]);
+    for whole in [false, true] {
+        let stack = stepped(&arguments, &[2, 2, 2], &x, &gradient, whole);
+        assert_eq!(stack[..4].to_vec(), vec![1.0; 4], "{stack:?}");
+        assert!(stack[4..].iter().all(|x| *x < 0.99), "{stack:?}");
+        let matrix = stepped(&arguments, &[2, 4], &x, &gradient.zeros_like(), whole);
+        assert_eq!(matrix, vec![1.0; 8]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
-use goldstep_core::{AdafactorArguments, Constraint, Error, StepReport};
+use goldstep_core::{AdafactorArguments, Constraint, Error, Schedule, StepReport};
 use goldstep_torch::Optimizer;
 use tch::nn::{self, Init, Module, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -58,6 +58,36 @@ fn variables_added_later_are_picked_up() {
 }
 
 #[test]
+fn variables_are_picked_up_all_or_none() {
+    let (store, ..) = store();
+    let mut optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    let _ = store.root().var("good", &[2], Init::Const(1.0));
+    let _ = store.root().var("complex", &[2], Init::Const(1.0));
+    let complex = Tensor::ones([2], (Kind::ComplexFloat, Device::Cpu));
+    store.variables_.lock().unwrap().trainable_variables[3].tensor.set_data(&complex);
+    let error = optimizer.add_missing_variables().unwrap_err().to_string();
+    assert!(error.starts_with("parameter of complex must be of kind"), "{error}");
+    assert_eq!(optimizer.adafactor().unwrap().parameters().len(), 2);
+}
+
+/// Minutes instead of milliseconds where each variable costs another look at all others.
+#[test]
+fn thousands_of_variables_have_their_names() {
+    let store = VarStore::new(Device::Cpu);
+    for index in 0..2000 {
+        let _ = store.root().var(&format!("layer{index}"), &[1], Init::Const(1.0));
+    }
+    let mut optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    optimizer.exclude_from_weight_decay(&["7$"]).unwrap();
+    let parameters = optimizer.adafactor().unwrap().parameters();
+    assert_eq!(parameters.len(), 2000);
+    for (index, parameter) in parameters.iter().enumerate() {
+        assert_eq!(parameter.name(), format!("layer{index}"));
+        assert_eq!(parameter.decays(), index % 10 != 7);
+    }
+}
+
+#[test]
 fn a_store_may_be_empty_at_first() {
     let store = VarStore::new(Device::Cpu);
     let mut optimizer = Optimizer::new(&store, &arguments(0.5)).unwrap();
@@ -69,6 +99,37 @@ fn a_store_may_be_empty_at_first() {
     let loss = layer.forward(&Tensor::ones([4, 2], (Kind::Float, Device::Cpu))).sum(Kind::Float);
     optimizer.backward_step(&loss).unwrap();
     assert_eq!(layer.ws.detach(), before, "the rate of 0 was kept for the first variables");
+}
+
+#[test]
+fn assignments_to_an_empty_store_are_kept_and_checked_in_order() {
+    let store = VarStore::new(Device::Cpu);
+    let mut optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    optimizer.set_lr(Schedule::exponential_decay(1.0, 1.0, 0.5, false)).unwrap();
+    assert_eq!(optimizer.set_lr(0.1), Err(Error::NumberOntoSchedule { value: 0.1 }));
+    optimizer.set_weight_decay_group(1, 0.25).unwrap();
+    optimizer.set_weight_decay(0.5).unwrap();
+    optimizer.set_weight_decay_group(2, 0.75).unwrap();
+    for (group, left) in [(0, 0.5), (1, 0.5), (2, 0.25)] {
+        let path = store.root().set_group(group);
+        let x = path.var(&format!("group{group}"), &[2], Init::Const(1.0));
+        // A gradient of 0 leaves the decay, at the rate of the schedule's step.
+        optimizer.backward_step(&(x.sum(Kind::Float) * 0.0)).unwrap();
+        let rate = 0.5_f64.powi(group.try_into().unwrap());
+        let left = 1.0 - (1.0 - left) * rate;
+        assert!((x.detach() - left).abs().max().double_value(&[]) < 1e-6, "group {group}");
+    }
+}
+
+#[test]
+fn groups_that_come_later_have_what_was_assigned_to_all() {
+    let (store, ..) = store();
+    let mut optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    optimizer.set_lr(1.0).unwrap();
+    optimizer.set_weight_decay(0.5).unwrap();
+    let late = store.root().set_group(2).var("late", &[3], Init::Const(1.0));
+    optimizer.backward_step(&(late.sum(Kind::Float) * 0.0)).unwrap();
+    assert!((late.detach() - 0.5).abs().max().double_value(&[]) < 1e-6);
 }
 
 #[test]
@@ -120,6 +181,30 @@ fn gradients_are_clipped_as_by_tch() {
         &gradient(&|store| ours(store).clip_grad_value(3.5).unwrap()),
         &gradient(&|store| tch::no_grad(|| theirs(store).clip_grad_value(3.5))),
     );
+}
+
+#[test]
+fn gradients_of_variables_that_came_later_are_clipped_too() {
+    let (store, ..) = store();
+    let optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    let late = store.root().var("late", &[4], Init::Const(1.0));
+    (late.sum(Kind::Float) * 4.0).backward();
+    optimizer.clip_grad_value(3.0).unwrap();
+    assert_eq!(late.grad(), Tensor::full([4], 3.0, (Kind::Float, Device::Cpu)));
+    optimizer.clip_grad_norm(1.0).unwrap();
+    assert!((late.grad().norm().double_value(&[]) - 1.0).abs() < 1e-5);
+}
+
+/// The squares alone exceed the largest float16, 65504.
+#[test]
+fn norms_of_halves_are_summed_in_float32() {
+    let (mut store, w, _b) = store();
+    store.half();
+    let optimizer = Optimizer::new(&store, &arguments(0.1)).unwrap();
+    (w.sum(Kind::Float) * 300.0).backward();
+    optimizer.clip_grad_norm(1.0).unwrap();
+    let norm = w.grad().to_kind(Kind::Float).norm().double_value(&[]);
+    assert!((norm - 1.0).abs() < 1e-3, "{norm}");
 }
 
 #[test]
@@ -186,4 +271,18 @@ fn averages_and_state_are_within_reach() {
     assert!(moved(&w.detach()) < 0.01);
     optimizer.load_state(&state).unwrap();
     assert_eq!(optimizer.iterations(), 1);
+}
+
+#[test]
+fn variables_that_come_later_have_an_average_at_once() {
+    let (store, w, _b) = store();
+    let arguments = AdafactorArguments::builder().use_ema(true).build().unwrap();
+    let mut optimizer = Optimizer::new(&store, &arguments).unwrap();
+    optimizer.backward_step(&w.sum(Kind::Float)).unwrap();
+    let late = store.root().var("late", &[3], Init::Const(2.0));
+    optimizer.zero_grad().unwrap();
+    let adafactor = optimizer.adafactor().unwrap();
+    assert_eq!(adafactor.average(2).unwrap(), Some(late.detach()));
+    let state = adafactor.state().unwrap();
+    optimizer.load_state(&state).unwrap();
 }

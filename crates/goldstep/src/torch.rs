@@ -1,4 +1,4 @@
-//! The libtorch backend: in place on tensors of `tch`, wherever they live. `Optimizer` has the methods
+//! The libtorch backend: in place on tensors of `tch`, on a CPU or a CUDA device. `Optimizer` has the methods
 //! of `tch::nn::Optimizer` over a `VarStore`.
 
 #[doc(inline)]
@@ -33,8 +33,8 @@ use crate::{Checkpoint, CheckpointError, Error, ParameterList};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn checkpoint(optimizer: &Adafactor) -> Result<Checkpoint, CheckpointError> {
-    let arguments = optimizer.arguments()?;
-    Checkpoint::new(&arguments, optimizer.parameters(), &optimizer.dtypes(), optimizer.state()?)?
+    let arguments = optimizer.arguments();
+    Checkpoint::new(arguments, optimizer.parameters(), &optimizer.dtypes(), optimizer.state()?)?
         .with_variable_values(optimizer.variables()?)
 }
 
@@ -67,6 +67,7 @@ pub fn restore(
 /// # Errors
 /// As [`Checkpoint::check`]; an empty store, averages without `use_ema`. Nothing is loaded then.
 pub fn load(checkpoint: &Checkpoint, optimizer: &mut Optimizer) -> Result<(), CheckpointError> {
+    optimizer.add_missing_variables()?;
     let own = optimizer.adafactor().ok_or(Error::EmptyList)?;
     checkpoint.check(own.parameters(), &own.dtypes())?;
     optimizer.load_state(checkpoint.state())?;

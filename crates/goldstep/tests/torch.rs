@@ -56,7 +56,7 @@ fn arguments(schedule: bool, use_ema: bool, decay: f64) -> AdafactorArguments {
 fn steps(optimizer: &mut Adafactor, range: std::ops::Range<usize>, kind: Kind, seed: u32) {
     let parameters = optimizer.parameters().clone();
     for step in range {
-        let assigned = optimizer.arguments().unwrap().learning_rate().clone();
+        let assigned = optimizer.arguments().learning_rate().clone();
         if step == 2 && matches!(assigned, goldstep::LearningRate::Constant(_)) {
             optimizer.set_learning_rate(0.07.into()).unwrap();
         }
@@ -165,9 +165,14 @@ fn checkpoints_cross_between_cpu_and_libtorch() {
 
 fn store() -> (nn::VarStore, Tensor) {
     let store = nn::VarStore::new(Device::Cpu);
+    let w = fill(&store);
+    (store, w)
+}
+
+fn fill(store: &nn::VarStore) -> Tensor {
     let w = store.root().var("w", &[2, 3], nn::Init::Const(1.0));
     let _ = store.root().var("bias", &[3], nn::Init::Const(0.5));
-    (store, w)
+    w
 }
 
 #[test]
@@ -177,9 +182,11 @@ fn a_var_store_goes_on_from_a_file() {
     let mut optimizer = Optimizer::new(&first, &arguments).unwrap();
     optimizer.exclude_from_weight_decay(&["bias"]).unwrap();
     optimizer.set_lr(0.05).unwrap();
+    optimizer.set_weight_decay(0.02).unwrap();
     optimizer.backward_step(&w.square().sum(Kind::Float)).unwrap();
     let checkpoint = torch::checkpoint(optimizer.adafactor().unwrap()).unwrap();
     assert_eq!(*checkpoint.arguments().learning_rate(), 0.05.into());
+    assert_eq!(checkpoint.arguments().weight_decay(), Some(0.02));
 
     let (second, again) = store();
     let mut resumed = Optimizer::new(&second, checkpoint.arguments_to_resume().unwrap()).unwrap();
@@ -196,6 +203,20 @@ fn a_var_store_goes_on_from_a_file() {
     let end =
         |optimizer: &Optimizer| bytes(&torch::checkpoint(optimizer.adafactor().unwrap()).unwrap());
     assert_eq!(end(&resumed), end(&optimizer));
+}
+
+#[test]
+fn variables_that_come_after_the_optimizer_are_loaded() {
+    let (first, w) = store();
+    let mut optimizer = Optimizer::new(&first, &arguments(false, true, 0.1)).unwrap();
+    optimizer.backward_step(&w.square().sum(Kind::Float)).unwrap();
+    let checkpoint = torch::checkpoint(optimizer.adafactor().unwrap()).unwrap();
+
+    let second = nn::VarStore::new(Device::Cpu);
+    let mut resumed = Optimizer::new(&second, checkpoint.arguments_to_resume().unwrap()).unwrap();
+    let again = fill(&second);
+    torch::load(&checkpoint, &mut resumed).unwrap();
+    assert_eq!((resumed.iterations(), &again), (1, &w));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use goldstep_core::{AdafactorScalars, Element};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::gradient::Clip;
+use super::scalars::{flush_into, largest_subnormal};
 use super::scratch::{Scratch, Use};
 
 /// Elements of a block: with its part of the gradient it fills half of a 1 MiB second-level cache.
@@ -254,12 +255,21 @@ fn apply<T: Native>(
     let row = Tensor::f_from_slice(&row)?.f_unsqueeze(1)?;
     let column = Tensor::f_from_slice(&column)?;
     let native = parameter.f_kind()? == matrices.kind;
+    // A subnormal element counts as 0. Otherwise it moves a parameter by less than 1e-22·α, which only
+    // one of 0 shows: from two blocks on not worth the time, 1.15 to 1.2 of the step at 1024², 1.07 at
+    // 4096². `statistics` does without: the squares are 0 anyway.
+    let flushes = block_rows(columns, rows) >= rows;
     for (start, length) in blocks(rows, columns) {
         let part = gradient.f_narrow(0, start, length)?;
         let part = prepared(&part, matrices, scratch)?;
         let shape = [length, columns];
-        let update = scratch.take(Use::Update, &shape, matrices.kind, Device::Cpu)?;
-        let _update = part.f_mul_out(&update, &column)?;
+        let mut update = scratch.take(Use::Update, &shape, matrices.kind, Device::Cpu)?;
+        if flushes {
+            flush_into(&update, &part, largest_subnormal(matrices.kind))?;
+            let _update = update.f_mul_(&column)?;
+        } else {
+            let _update = part.f_mul_out(&update, &column)?;
+        }
         let row = row.f_narrow(0, start, length)?;
         let mut target = parameter.f_narrow(0, start, length)?;
         if native {

@@ -3,9 +3,13 @@
 use goldstep_core::{Error, GradientClipping, Parameter};
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::is_dense;
 use super::scratch::{Scratch, Use};
 use super::sums::sum_of_squares;
 use crate::error::Context;
+
+/// What is said of a tensor that is neither dense nor COO: sparse in another way, or oneDNN's.
+const OTHER_LAYOUT: &str = "a tensor of another layout";
 
 /// The gradient of one parameter in one step, of the parameter's kind and on its device.
 ///
@@ -81,6 +85,9 @@ impl Checked {
         let Gradient::Tensor(values) = gradient else {
             return Self::from_rows(gradient, parameter, tensor);
         };
+        if !values.is_sparse() && !is_dense(values) {
+            return wrong("be dense or sparse COO".into(), OTHER_LAYOUT.into());
+        }
         same_shape(parameter, values, parameter.shape())?;
         if values.is_sparse() {
             // The parts as they are: summing duplicates comes after clipping.
@@ -115,6 +122,9 @@ impl Checked {
             };
             return wrong("have row indices of kind Int64 and one axis", got);
         }
+        if !is_dense(indices) || !is_dense(values) {
+            return wrong("have dense rows and row indices", OTHER_LAYOUT.into());
+        }
         if indices.device() != tensor.device() {
             return wrong("have row indices on its device", format!("{:?}", indices.device()));
         }
@@ -139,24 +149,26 @@ impl Checked {
         }
     }
 
-    /// The gradient in the parameter's shape and what is still to be done to its elements.
+    /// The gradient in the parameter's shape and what is still to be done to its elements. Rows are
+    /// clipped and summed in `kind`, the type of the arithmetic.
     pub(super) fn into_dense(
         self,
         clip: Clip,
         shape: &[i64],
+        kind: Kind,
         scratch: &mut Scratch,
     ) -> Result<(Tensor, Clip), TchError> {
         match self {
             Self::Dense(values) => Ok((values, clip)),
             Self::Sparse { indices, values } => {
-                let (kind, device) = (values.f_kind()?, values.device());
                 let mut clipped = clip.apply(&values, kind, None)?;
-                let mut dense = scratch.take(Use::Gradient, shape, kind, device)?;
+                let mut dense = scratch.take(Use::Gradient, shape, kind, values.device())?;
                 let _zeros = dense.f_zero_()?;
                 let (axes, _) = indices.size2()?;
                 let (row, columns) = flat_indices(&indices, axes, shape)?;
-                let mut rows = dense.f_view([-1, columns])?;
-                if clipped.numel() > 0 {
+                // An empty parameter may have rows without elements, or indices below 0 and no row.
+                if clipped.numel() > 0 && dense.numel() > 0 {
+                    let mut rows = dense.f_view([-1, columns])?;
                     // Rows below 0 become zeros that are added to row 0.
                     let dropped = row.f_lt(0)?.f_unsqueeze(1)?;
                     clipped = clipped.f_reshape([-1, columns])?.f_masked_fill(&dropped, 0.0)?;
@@ -287,7 +299,7 @@ impl Clip {
 }
 
 /// Half types in float32, others as they are.
-fn widened(values: &Tensor) -> Result<Tensor, TchError> {
+pub(crate) fn widened(values: &Tensor) -> Result<Tensor, TchError> {
     match values.f_kind()? {
         Kind::Half | Kind::BFloat16 => values.f_to_kind(Kind::Float),
         _ => Ok(values.shallow_clone()),

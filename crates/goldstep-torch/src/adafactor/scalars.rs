@@ -74,11 +74,7 @@ impl StepTensors {
                 Some(ema) => Some((ema, scalar(9)?, scalar(10)?)),
                 None => None,
             },
-            largest_subnormal: if kind == Kind::Double {
-                f64::MIN_POSITIVE.next_down()
-            } else {
-                f64::from(f32::MIN_POSITIVE.next_down())
-            },
+            largest_subnormal: largest_subnormal(kind),
             underflow,
         })
     }
@@ -97,6 +93,27 @@ impl StepTensors {
     pub(super) fn flushes_update_scale(&self) -> bool {
         self.host.clip_threshold < SMALL_SCALE
     }
+}
+
+/// The largest number below the normal range of `kind`, Float or Double.
+pub(super) fn largest_subnormal(kind: Kind) -> f64 {
+    if kind == Kind::Double {
+        f64::MIN_POSITIVE.next_down()
+    } else {
+        f64::from(f32::MIN_POSITIVE.next_down())
+    }
+}
+
+/// Writes values of either sign to `out`, zero where they lie below the normal range. NaN may
+/// become zero, too.
+pub(super) fn flush_into(
+    out: &Tensor,
+    values: &Tensor,
+    largest_subnormal: f64,
+) -> Result<(), TchError> {
+    // tch leaves the limit of `hardshrink` itself at its default.
+    let _flushed = values.f_hardshrink_backward_grad_input(out, values, largest_subnormal)?;
+    Ok(())
 }
 
 /// Sets to zero what lies below the normal range, of values that are not negative; NaN stays.

@@ -17,6 +17,8 @@ pub(super) enum Use {
     Gradient,
     /// A block of the gradient, clipped or converted.
     Clipped,
+    /// A part of the gradient, without its subnormal elements.
+    Normal,
     /// A part of the parameter in the type that the arithmetic runs in.
     Parameter,
 }

@@ -3,7 +3,8 @@
 use goldstep_core::{AdafactorState, DType, Error, SecondMoment, Values, VariableState};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::{Adafactor, Moment, whole};
+use super::scalars::largest_subnormal;
+use super::{Adafactor, Moment, Slot, whole};
 use crate::error::Context;
 
 impl Adafactor {
@@ -34,7 +35,7 @@ impl Adafactor {
     /// A state that does not fit the arguments or the parameters; nothing is changed then.
     pub fn load_state(&mut self, state: &AdafactorState) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
-        state.check(&self.parameters, self.arguments.use_ema())?;
+        state.check(&self.parameters, self.arguments().use_ema())?;
         // Everything is on the device before anything is replaced.
         let mut loaded = Vec::with_capacity(self.slots.len());
         for ((slot, parameter), from) in
@@ -86,10 +87,7 @@ impl Adafactor {
     /// An index beyond the list, an error of libtorch.
     pub fn second_moment(&self, index: usize) -> Result<Tensor, Error> {
         let _guard = tch::no_grad_guard();
-        let Some(slot) = self.slots.get(index) else {
-            let (expected, got) = (self.slots.len(), index);
-            return Err(Error::Count { what: "parameters", expected, got });
-        };
+        let slot = self.slot(index)?;
         let name = self.parameters[index].name();
         let (row, column) = match &slot.moment {
             Moment::Full(v) => return v.f_detach_copy().on("second_moment", name),
@@ -98,23 +96,27 @@ impl Adafactor {
         let rebuild = || -> Result<Tensor, TchError> {
             let mut v = Tensor::f_zeros(&slot.shape, (slot.compute, self.device))?;
             if slot.updated {
-                let limit = if slot.compute == Kind::Double {
-                    f64::MIN_POSITIVE.next_down()
-                } else {
-                    f64::from(f32::MIN_POSITIVE.next_down())
-                };
-                whole::rebuild(&mut v, row, column, limit)?;
+                whole::rebuild(&mut v, row, column, largest_subnormal(slot.compute))?;
             }
             Ok(v)
         };
         rebuild().on("second_moment", name)
     }
 
-    /// The average of parameter `index`, on its device; `None` without EMA and before the first
-    /// step.
-    #[must_use]
-    pub fn average(&self, index: usize) -> Option<Tensor> {
-        self.slots.get(index)?.average.as_ref().map(Tensor::shallow_clone)
+    /// A copy of the average of parameter `index`, on its device; `None` without EMA and before
+    /// the first step.
+    ///
+    /// # Errors
+    /// As [`second_moment`](Self::second_moment).
+    pub fn average(&self, index: usize) -> Result<Option<Tensor>, Error> {
+        let average = self.slot(index)?.average.as_ref();
+        let copy = average.map(Tensor::f_detach_copy).transpose();
+        copy.on("average", self.parameters[index].name())
+    }
+
+    fn slot(&self, index: usize) -> Result<&Slot, Error> {
+        let (expected, got) = (self.slots.len(), index);
+        self.slots.get(index).ok_or(Error::Count { what: "parameters", expected, got })
     }
 }
 

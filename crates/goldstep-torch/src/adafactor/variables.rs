@@ -8,16 +8,11 @@ use super::state::{from_values, to_values};
 use crate::error::Context;
 
 impl Adafactor {
-    /// The arguments, with the learning rate of the next step.
-    ///
-    /// # Errors
-    /// As [`AdafactorArguments::assign_learning_rate`].
-    pub fn arguments(&self) -> Result<AdafactorArguments, Error> {
-        let mut arguments = self.arguments.clone();
-        if let Some(rate) = self.rates.get(&0) {
-            arguments.assign_learning_rate(rate.clone())?;
-        }
-        Ok(arguments)
+    /// The arguments, with the learning rate and weight decay of the next step; with those of
+    /// group 0 where groups differ.
+    #[must_use]
+    pub fn arguments(&self) -> &AdafactorArguments {
+        self.groups.of(0)
     }
 
     /// The element type of each parameter.

@@ -5,9 +5,12 @@ use goldstep_core::SecondMomentUnderflow;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::Moment;
-use super::scalars::{StepTensors, flush};
+use super::scalars::{StepTensors, flush, flush_into};
 use super::scratch::{Scratch, Use};
 use super::sums::sum_of_squares;
+
+/// Elements of the gradient that are copied at a time: enough to keep a device busy.
+const PART: i64 = 4 * 1024 * 1024;
 
 /// Updates `parameter` and `moment`; `gradient` is dense, clipped, and of the same kind.
 pub(super) fn step(
@@ -20,37 +23,65 @@ pub(super) fn step(
     let (kind, device) = (parameter.f_kind()?, parameter.device());
     let limit = scalars.largest_subnormal;
     let mut work = scratch.take(Use::Update, &parameter.size(), kind, device)?;
-    let normal =
-        if scalars.flushes_state() { Some(without_subnormal(gradient, limit)?) } else { None };
-    let gradient = normal.as_ref().unwrap_or(gradient);
     squares(&mut work, gradient, scalars)?;
     second_moment(&mut work, moment, scalars)?;
     let underflown = match scalars.underflow {
-        SecondMomentUnderflow::Finite => Some(work.f_eq(0.0)?),
+        SecondMomentUnderflow::Finite => Some(underflow(&work, moment)?),
         _ => None,
     };
     let _inverse_root = work.f_rsqrt_()?;
-    let _update = work.f_mul_(gradient)?;
+    multiply(&mut work, gradient, limit, PART, scratch)?;
     if let Some(underflown) = underflown {
-        replace(&mut work, &underflown, gradient, moment)?;
+        replace(&mut work, &underflown, gradient, moment, limit)?;
     }
     apply(parameter, &mut work, scalars, (kind, device))
 }
 
-/// The gradient with zeros where it is subnormal; NaN stays.
-fn without_subnormal(gradient: &Tensor, limit: f64) -> Result<Tensor, TchError> {
-    let zero = Tensor::f_zeros([] as [i64; 0], (gradient.f_kind()?, gradient.device()))?;
-    let normal = gradient.f_abs()?.f_le(limit)?.f_logical_not()?;
-    gradient.f_where_self(&normal, &zero)
+/// `work = work · g` with 0 for subnormal elements of `g`, in parts of at most `part` elements or of
+/// one row. Squares of such elements are 0 anyway, and where `g` is NaN `work` is.
+fn multiply(
+    work: &mut Tensor,
+    gradient: &Tensor,
+    limit: f64,
+    part: i64,
+    scratch: &mut Scratch,
+) -> Result<(), TchError> {
+    let (kind, device, shape) = (work.f_kind()?, work.device(), work.size());
+    let mut one = |work: &mut Tensor, gradient: &Tensor| -> Result<(), TchError> {
+        let normal = scratch.take(Use::Normal, &gradient.size(), kind, device)?;
+        flush_into(&normal, gradient, limit)?;
+        let _update = work.f_mul_(&normal)?;
+        Ok(())
+    };
+    let count = |axes: &[i64]| axes.iter().product::<i64>();
+    if count(&shape) <= part {
+        return one(work, gradient);
+    }
+    let rows = (part / count(&shape[1..])).max(1);
+    let mut parts = work.f_split(rows, 0)?.into_iter().zip(gradient.f_split(rows, 0)?);
+    parts.try_for_each(|(mut work, gradient)| one(&mut work, &gradient))
 }
 
-/// Where `v` was rounded to zero, forms the update from the factors:
+/// Where `v` was rounded to zero, or is 0/0: with an ε₁ of 0, row factors and their mean are 0 in a
+/// matrix that has had no gradient.
+fn underflow(v: &Tensor, moment: &Moment) -> Result<Tensor, TchError> {
+    let mut mask = v.f_eq(0.0)?;
+    if let Moment::Factored { row, .. } = moment {
+        let mean = row.f_mean_dim([-1].as_slice(), true, None)?;
+        let undefined = row.f_eq(0.0)?.f_logical_and(&mean.f_eq(0.0)?)?;
+        let _mask = mask.f_logical_or_(&undefined.f_unsqueeze(-1)?)?;
+    }
+    Ok(mask)
+}
+
+/// Where `v` underflowed, forms the update from the factors:
 /// `(g · rsqrt(r)) · (√mean(r) · rsqrt(c))`, 0 where a factor, or the full `v`, is itself 0.
 fn replace(
     update: &mut Tensor,
     underflown: &Tensor,
     gradient: &Tensor,
     moment: &Moment,
+    limit: f64,
 ) -> Result<(), TchError> {
     let Moment::Factored { row, column } = moment else {
         let _update = update.f_masked_fill_(underflown, 0.0)?;
@@ -60,7 +91,9 @@ fn replace(
     let root = row.f_mean_dim([-1].as_slice(), true, None)?.f_sqrt()?;
     let down = inverse_root(row)?.f_unsqueeze(-1)?;
     let across = root.f_mul(&inverse_root(column)?)?.f_unsqueeze(-2)?;
-    let finite = gradient.f_mul(&down)?.f_mul(&across)?;
+    let mut finite = gradient.f_empty_like()?;
+    flush_into(&finite, gradient, limit)?;
+    let _finite = finite.f_mul_(&down)?.f_mul_(&across)?;
     update.f_copy_(&finite.f_where_self(underflown, update)?)
 }
 
@@ -143,4 +176,28 @@ fn apply(
     let _clipped = update.f_div_(&divisor)?;
     let _parameter = parameter.f_addcmul_(update, &step_size)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scalars::largest_subnormal;
+    use super::*;
+
+    #[test]
+    fn parts_of_any_size_give_the_same_product() {
+        let gradient = Tensor::arange(30.0, (Kind::Float, Device::Cpu)).reshape([5, 3, 2]);
+        let _subnormal = gradient.get(4).fill_(1e-40);
+        let product = |part| {
+            let mut work = gradient.full_like(2.0);
+            let limit = largest_subnormal(Kind::Float);
+            multiply(&mut work, &gradient, limit, part, &mut Scratch::default()).unwrap();
+            work
+        };
+        let whole = product(PART);
+        let values = [whole.double_value(&[0, 0, 1]), whole.double_value(&[4, 0, 0])];
+        assert_eq!(values.to_vec(), vec![2.0, 0.0]);
+        for part in [1, 6, 13, 29] {
+            assert_eq!(product(part), whole, "{part}");
+        }
+    }
 }
