@@ -7,15 +7,26 @@ use anyhow::{Context, Result, ensure};
 use crate::cargo::cargo;
 use crate::{AGREED, MISMATCH, workspace_root};
 
+/// Tests of `damaged_inputs`.
+const TARGETS: [&str; 7] = [
+    "golden_families",
+    "cases",
+    "checkpoints",
+    "framed_checkpoints",
+    "keras_configurations",
+    "protocol_messages",
+    "protocol_answers",
+];
+
 /// Feed the readers of traces, checkpoints, configurations and messages with damaged input.
 ///
-/// Targets: golden_families, cases, checkpoints, framed_checkpoints, keras_configurations,
-/// protocol_messages, protocol_answers. A target stops at the first panic and prints the input.
+/// A target stops at the first panic and prints the input.
 ///
 /// Exit codes: 0 nothing found, 1 a panic or too much memory, 2 the test did not start.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FuzzInputs {
-    /// Only these targets
+    /// Only these targets [default: all]
+    #[arg(value_name = "TARGET", value_parser = TARGETS)]
     targets: Vec<String>,
     /// Seconds per target
     #[arg(long, value_name = "N", default_value_t = 600)]
@@ -47,6 +58,7 @@ impl FuzzInputs {
             .current_dir(&root)
             .args(test)
             .args(["--quiet", "--", "--nocapture", "--test-threads", "1"])
+            .args((!self.targets.is_empty()).then_some("--exact"))
             .args(&self.targets)
             .env("GOLDSTEP_FUZZ_SECONDS", self.seconds.to_string())
             .env("GOLDSTEP_FUZZ_SEED", self.seed.to_string())

@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use goldstep_conformance::protocol::end_adapters;
 
 /// All agree.
 const AGREED: u8 = 0;
@@ -41,6 +42,8 @@ const MISMATCH: u8 = 1;
 const FAILED: u8 = 2;
 /// Goldens that tf.keras no longer confirms, or that are damaged.
 const DRIFTED: u8 = 3;
+/// As a shell reports the signal.
+const BROKEN_PIPE: i32 = 141;
 
 /// Goldstep proves optimizers step by step against the gold standard.
 #[derive(Debug, Parser)]
@@ -73,6 +76,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    leave_with_the_reader();
     let outcome = match Cli::parse().command {
         Some(Command::Verify(command)) => command.run(),
         Some(Command::Golden(command)) => command.run(),
@@ -104,6 +108,22 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A reader of standard output that has left, as `head` does, ends the command without a word, as a
+/// signal ends other programs; not by the signal itself, which an adapter that breaks would send too.
+fn leave_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let left = |text: &str| {
+            text.starts_with("failed printing to stdout") && text.contains("Broken pipe")
+        };
+        if panic.payload_as_str().is_some_and(left) {
+            end_adapters();
+            std::process::exit(BROKEN_PIPE);
+        }
+        report(panic);
+    }));
 }
 
 /// The folder of the workspace's manifest.

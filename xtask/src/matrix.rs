@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use goldstep_conformance::golden::{Family, Golden};
 use goldstep_conformance::{Capabilities, Focus, Report, Selection, Subject, run};
 
@@ -86,6 +86,12 @@ impl Matrix {
     }
 
     fn peers(&self) -> Result<Vec<&'static Peer>> {
+        for choice in &self.python {
+            let (peer, _) = choice
+                .split_once('=')
+                .with_context(|| format!("--python must be PEER=PYTHON, got {choice}"))?;
+            Peer::named(peer)?;
+        }
         match self.peer.as_slice() {
             [] => Ok(PEERS.iter().filter(|peer| peer.by_default()).collect()),
             names => names.iter().map(|name| Peer::named(name)).collect(),
@@ -95,7 +101,7 @@ impl Matrix {
     /// What a peer computes, with each of its sets of settings.
     fn rows(&self, peer: &'static Peer, golden: &Golden) -> Result<Vec<Row>> {
         let name = peer.name;
-        let program = peer.provide(self.interpreter(name)?)?;
+        let program = peer.provide(self.interpreter(name))?;
         let settings: Vec<_> = match peer.settings {
             [] => vec![None],
             settings => settings.iter().copied().map(Some).collect(),
@@ -122,15 +128,9 @@ impl Matrix {
         settings.into_iter().map(row).collect()
     }
 
-    fn interpreter(&self, name: &str) -> Result<Option<PathBuf>> {
-        for choice in &self.python {
-            match choice.split_once('=') {
-                Some((peer, python)) if peer == name => return Ok(Some(python.into())),
-                Some(_) => {}
-                None => bail!("--python must be PEER=PYTHON, got {choice}"),
-            }
-        }
-        Ok(None)
+    fn interpreter(&self, name: &str) -> Option<PathBuf> {
+        let mut choices = self.python.iter().filter_map(|choice| choice.split_once('='));
+        choices.find(|(peer, _)| *peer == name).map(|(_, python)| python.into())
     }
 }
 

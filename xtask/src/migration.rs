@@ -15,6 +15,8 @@ const SCRIPT: &str = "crates/goldstep-checkpoint/keras/record.py";
 const VERSION: &str = "2.12.1";
 
 /// Train in tf.keras, continue here, go back, and compare both ways. Needs TensorFlow 2.12.1.
+///
+/// Exit codes: 0 all agree, 1 one ends elsewhere, 2 something did not run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Migration {
     /// A Python that imports TensorFlow 2.12.1
@@ -31,12 +33,13 @@ impl Migration {
         self.check_version()?;
         if self.record {
             let fixtures = root.join("crates/goldstep-checkpoint/tests/keras");
-            self.script(&root, "record", &fixtures)?;
+            ensure!(self.script(&root, "record", &fixtures)?, "{SCRIPT} record failed");
             return Ok(AGREED);
         }
         let directory = root.join("target/migration");
         fs::create_dir_all(&directory)
             .with_context(|| format!("{} cannot be created", directory.display()))?;
+        ensure!(self.script(&root, "refuse", &directory)?, "{SCRIPT} refuse failed");
         ensure!(self.script(&root, "record", &directory)?, "{SCRIPT} record failed");
         let test = cargo_in(&root)
             .args(["test", "--quiet", "--package", "goldstep-checkpoint", "--test", "keras"])

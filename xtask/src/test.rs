@@ -20,8 +20,9 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(&self) -> Result<u8> {
+        let arguments = self.passed_on();
         let mut workspace = cargo();
-        workspace.args(["test", "--workspace"]).args(&self.arguments);
+        workspace.args(["test", "--workspace"]).args(&arguments);
         if !workspace.status().context("cargo did not start")?.success() {
             return Ok(MISMATCH);
         }
@@ -33,7 +34,7 @@ impl Test {
         let passes = |package: &[&str], targets: &[String]| {
             let mut test = libtorch::cargo(&installation);
             test.args(["test", "--release"]).args(BESIDE).args(package).args(targets);
-            test.args(&self.arguments).env("LD_LIBRARY_PATH", &libraries);
+            test.args(&arguments).env("LD_LIBRARY_PATH", &libraries);
             test.status().map(|status| status.success()).context("cargo did not start")
         };
         let torch = ["--package", "goldstep-torch", "--features", "goldstep-torch/worker"];
@@ -41,7 +42,8 @@ impl Test {
         let facade = ["--package", "goldstep", "--features", "goldstep/torch"];
         let passed = passes(&torch, &targets_of("goldstep-torch")?)?
             && passes(&torch, &["--doc".to_owned()])?
-            && passes(&facade, &["--test".to_owned(), "torch".to_owned()])?;
+            && passes(&facade, &["--test".to_owned(), "torch".to_owned()])?
+            && passes(&facade, &["--doc".to_owned()])?;
         if !passed {
             return Ok(MISMATCH);
         }
@@ -50,6 +52,13 @@ impl Test {
         let status = example.env("LD_LIBRARY_PATH", &libraries).status();
         let passed = status.context("the example did not start")?.success();
         Ok(if passed { AGREED } else { MISMATCH })
+    }
+
+    /// What cargo is given: a `--` that came first too, which clap keeps for itself.
+    fn passed_on(&self) -> Vec<String> {
+        let first = std::env::args().skip_while(|word| word != "test").nth(1);
+        let kept = first.filter(|word| word == "--" && self.arguments.first() != Some(word));
+        kept.into_iter().chain(self.arguments.iter().cloned()).collect()
     }
 }
 
