@@ -7,7 +7,7 @@ use thiserror::Error;
 pub enum Stage {
     /// While arguments or lists are validated, before any step.
     Construct,
-    /// In a call that would have changed parameters; what [`Error`] says of it holds.
+    /// In a call that would have changed parameters; what [`enum@Error`] says of it holds.
     Step,
 }
 
