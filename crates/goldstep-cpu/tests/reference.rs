@@ -224,15 +224,6 @@ fn gradients_of_zeros_agree() {
     }
 }
 
-/// In one chain of additions equal squares round the same way at each, in the longest rows too.
-#[test]
-fn equal_elements_of_few_long_rows_agree() {
-    let arguments = AdafactorArguments::builder().learning_rate(0.5).build().unwrap();
-    for rows in 1..=4 {
-        one_step(&arguments, &[rows, 4_500_000 / rows], 0.3, &[0.7]);
-    }
-}
-
 /// Both products of `β₂ v + (1 − β₂)(g² + ε₁)` fall below the normal range, and their sum does not.
 #[test]
 fn products_below_the_normal_range_are_zero() {
