@@ -213,7 +213,7 @@ pub struct StepRequest<'a> {
 pub struct StepResponse {
     /// Steps done, this one included.
     pub iterations: u64,
-    /// The learning rate that the step used, uncapped.
+    /// The learning rate that the step used, uncapped; read as the nearest float32.
     pub learning_rate: f64,
     /// Values of the variables.
     pub variables: Vec<Vec<f64>>,
